@@ -1,0 +1,1 @@
+"""The wire contract of Durable Task: protocol buffer messages and gRPC stubs, generated."""
