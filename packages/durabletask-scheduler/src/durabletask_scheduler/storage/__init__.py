@@ -1,0 +1,156 @@
+"""What the scheduler asks of a store, in the vocabulary of the hub.
+
+Every implementation passes the same conformance suite. All methods may be called from any thread,
+except :meth:`Storage.write` and :meth:`Storage.close`, which belong to the one thread that owns the
+store. Readers see what was last written, never half of a group.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from durabletask_scheduler.hub.model import Commit, HistoryRow, Instance
+
+
+class StorageError(Exception):
+    """The store could not do it now (disk full, file gone, connection lost); nothing was written."""
+
+
+class StorageUnusable(Exception):
+    """The store cannot be opened at all; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSummary:
+    """One row of a query: the stored columns of an instance and, if asked for, its payloads.
+
+    Attributes:
+        started, completed: the serialized events, empty unless payloads were fetched.
+    """
+
+    key: int
+    instance_id: str
+    execution_id: str
+    name: str
+    version: str | None
+    status: int
+    created_at: int
+    updated_at: int
+    scheduled_at: int
+    completed_at: int
+    custom_status: str | None
+    tags: dict[str, str]
+    parent_instance_id: str
+    started: bytes = b""
+    completed: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFilter:
+    """Which instances of a task hub; every condition that is set must hold.
+
+    Attributes:
+        statuses: any of these; empty for all.
+        created_from, created_to: ``from <= created_at < to``; 0 for open.
+        completed_from, completed_to: the same for completed_at; either excludes live instances.
+        id_prefix, name, version, tags: equal to; None or empty for any. ``version=""`` means
+            unversioned.
+    """
+
+    statuses: frozenset[int] = frozenset()
+    created_from: int = 0
+    created_to: int = 0
+    completed_from: int = 0
+    completed_to: int = 0
+    id_prefix: str = ""
+    name: str | None = None
+    version: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LiveInstance:
+    """What a restart must know about an instance that is not terminal, without loading it.
+
+    Attributes:
+        wake_at: when it next has work: 0 for now (an inbox, an open activity, a first turn that is
+            due), the earliest timer or scheduled start, or -1 for none until something arrives.
+    """
+
+    key: int
+    task_hub: str
+    instance_id: str
+    wake_at: int
+
+
+class Storage(ABC):
+    """One store of one scheduler."""
+
+    @abstractmethod
+    def last_key(self) -> int:
+        """The highest key in use in any table; 0 in an empty store."""
+
+    @abstractmethod
+    def write(self, commits: Sequence[Commit]) -> None:
+        """Write a group of commits in one transaction and make it durable before returning.
+
+        The commits take effect in order. Rows that one commit adds and a later one of the same
+        group removes need never be written.
+
+        Raises:
+            StorageError: nothing of the group was written.
+        """
+
+    @abstractmethod
+    def load(self, task_hub: str, instance_id: str) -> Instance | None:
+        """The instance with its open tasks and inbox, as after its last commit; None if there is none."""
+
+    @abstractmethod
+    def load_key(self, key: int) -> Instance | None:
+        """The same by key."""
+
+    @abstractmethod
+    def live(self) -> Iterator[LiveInstance]:
+        """Every instance that is not terminal, by key."""
+
+    @abstractmethod
+    def history(self, key: int) -> list[HistoryRow]:
+        """The history rows of an instance's current generation, oldest first."""
+
+    @abstractmethod
+    def history_row(self, history_key: int) -> HistoryRow | None:
+        """One history row."""
+
+    @abstractmethod
+    def children(self, task_hub: str, parent_instance_id: str) -> list[str]:
+        """Ids of the instances whose parent is this one, by key."""
+
+    @abstractmethod
+    def query(
+        self, task_hub: str, where: InstanceFilter, *, limit: int, after: tuple[int, int] | None, payloads: bool
+    ) -> list[InstanceSummary]:
+        """A page in the order of (created_at, key), beginning after that pair; keyset paging."""
+
+    @abstractmethod
+    def query_completed(
+        self, task_hub: str, where: InstanceFilter, *, limit: int, after: tuple[int, int] | None
+    ) -> list[InstanceSummary]:
+        """A page of terminal instances in the order of (completed_at, key)."""
+
+    @abstractmethod
+    def counts(self, task_hub: str) -> dict[int, int]:
+        """How many instances there are, by status."""
+
+    @abstractmethod
+    def task_hubs(self) -> list[str]:
+        """Names of the task hubs, sorted."""
+
+    @abstractmethod
+    def add_task_hub(self, task_hub: str) -> None:
+        """Create a task hub if there is none of that name."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up the store; idempotent."""

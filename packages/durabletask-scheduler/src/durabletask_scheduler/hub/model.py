@@ -1,0 +1,258 @@
+"""The nouns of the hub: instances, what they wait for, and the commits that change them.
+
+Times are integers: nanoseconds since the Unix epoch, UTC; 0 means "not set". Keys are integers
+that name a stored row for ever; the shell hands them out (``Context.new_key``), so that a commit
+can be built before it is written. Events and details are the protocol's own messages, or their
+bytes where nobody has to look inside.
+
+The machine changes an :class:`Instance` in place and says in a :class:`Commit` what has to be
+written. If writing fails, the shell forgets the instances in memory and loads them again: storage
+is the truth, memory is a cache.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+
+RUNNING = pb.ORCHESTRATION_STATUS_RUNNING
+COMPLETED = pb.ORCHESTRATION_STATUS_COMPLETED
+CONTINUED_AS_NEW = pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW
+FAILED = pb.ORCHESTRATION_STATUS_FAILED
+CANCELED = pb.ORCHESTRATION_STATUS_CANCELED
+TERMINATED = pb.ORCHESTRATION_STATUS_TERMINATED
+PENDING = pb.ORCHESTRATION_STATUS_PENDING
+SUSPENDED = pb.ORCHESTRATION_STATUS_SUSPENDED
+
+TERMINAL = frozenset({COMPLETED, FAILED, CANCELED, TERMINATED})
+
+
+class HubError(Exception):
+    """A request that the rules refuse.
+
+    Attributes:
+        code: name of the gRPC status code that says so, such as ``"ALREADY_EXISTS"``.
+        message: what was expected, what was found, what to do.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the machine may not find out by itself.
+
+    Attributes:
+        now: the time of this transition.
+        new_key: returns the next unused storage key.
+        new_id: returns a new random id, 32 hexadecimal digits (execution ids, completion tokens).
+    """
+
+    now: int
+    new_key: Callable[[], int]
+    new_id: Callable[[], str]
+
+
+class TaskKind(enum.IntEnum):
+    """What an open task waits for. The numbers are stored: never reuse one."""
+
+    ACTIVITY = 1
+    TIMER = 2
+    CHILD = 3
+
+
+@dataclass(slots=True)
+class OpenTask:
+    """A task that the current generation has scheduled and whose result has not arrived.
+
+    Attributes:
+        key: storage key of its row.
+        kind: what it waits for.
+        task_id: id of the action that scheduled it, which is the eventId of its confirmation.
+        history_key: key of the history row that holds the confirmation.
+        due_at: timers: when it fires.
+        target: sub-orchestrations: instance id of the child.
+        event: activities: the confirmation (``TaskScheduled``) from which the work item is made;
+            None after loading, until the shell reads it from the history row.
+    """
+
+    key: int
+    kind: TaskKind
+    task_id: int
+    history_key: int
+    due_at: int = 0
+    target: str = ""
+    event: pb.HistoryEvent | None = None
+
+
+@dataclass(slots=True)
+class Inbound:
+    """An event that waits for the next turn.
+
+    Attributes:
+        key: storage key of its inbox row; 0 for a due timer, whose open task is what is stored.
+        event: the event as the worker will see it.
+        timer: the open timer that fired, else None. A timer stays open until the turn that consumed
+            it commits; activities and children are closed when their result arrives.
+    """
+
+    key: int
+    event: pb.HistoryEvent
+    timer: OpenTask | None = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """One turn in flight: the events it consumes are frozen when it begins.
+
+    Attributes:
+        token: completion token of the work item.
+        events: ``newEvents``, beginning with OrchestratorStarted.
+        taken: how many entries from the front of the instance's inbox are among them.
+        started_at: time of its OrchestratorStarted.
+    """
+
+    token: str
+    events: list[pb.HistoryEvent]
+    taken: int
+    started_at: int
+
+
+@dataclass(slots=True)
+class Instance:
+    """The hot state of one orchestration instance: all that the rules ask about it.
+
+    Attributes:
+        key: storage key of its row; a replaced instance id gets a new key.
+        started: the ExecutionStarted event of this generation, serialized. Kept apart from the
+            history rows so that a large input is stored once: a full history is OrchestratorStarted
+            of the first turn, this event, everything else, and ``completed`` at the very end.
+        completed: the ExecutionCompleted event, serialized, once terminal; else empty.
+        scheduled_at: when the first turn may begin; 0 for at once.
+        parent_instance_id, parent_execution_id, parent_task_id: who waits for the result; empty
+            and 0 for instances without a parent.
+        event_count: committed events of this generation, including ``started``.
+        clock: time of the last OrchestratorStarted handed out; it never goes back.
+        trace_context: the OrchestrationTraceContext of the last answer, serialized.
+        open_tasks: by key, unresolved tasks of this generation in the order of scheduling.
+        inbox: events for the next turn, first in first out, including those of a turn in flight.
+        turn: the turn in flight, if any.
+        abandoned: how often in a row turns of this instance were abandoned.
+        not_before: no turn begins before this time (back-off after an abandon).
+    """
+
+    key: int
+    task_hub: str
+    instance_id: str
+    execution_id: str
+    name: str
+    version: str | None
+    status: int
+    created_at: int
+    updated_at: int
+    started: bytes
+    scheduled_at: int = 0
+    completed_at: int = 0
+    completed: bytes = b""
+    custom_status: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    parent_instance_id: str = ""
+    parent_execution_id: str = ""
+    parent_task_id: int = 0
+    event_count: int = 0
+    clock: int = 0
+    trace_context: bytes = b""
+    open_tasks: dict[int, OpenTask] = field(default_factory=dict)
+    inbox: list[Inbound] = field(default_factory=list)
+    turn: Turn | None = None
+    abandoned: int = 0
+    not_before: int = 0
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something for another instance (or the sender itself), applied by ``hub.deliver``.
+
+    Attributes:
+        target: instance id in the same task hub.
+        event: ExecutionStarted creates the target; the others are appended to its inbox if the
+            rules of de-duplication accept them, or (terminate, suspend, resume) change it at once.
+        execution_id: accept only while this is the target's generation; empty for any.
+    """
+
+    task_hub: str
+    target: str
+    event: pb.HistoryEvent
+    execution_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """The events that one turn added, without ExecutionStarted and ExecutionCompleted.
+
+    Attributes:
+        events: a serialized ``HistoryChunk``.
+        count: number of events in it.
+    """
+
+    key: int
+    instance_key: int
+    events: bytes
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    key: int
+    instance_key: int
+    event: bytes
+
+
+@dataclass(slots=True)
+class Commit:
+    """All that one transition changes. Storage writes it wholly or not at all, in this order:
+
+    ``deleted``, ``history_dropped``, ``created``, ``updated``, ``history``, ``closed``, ``opened``,
+    ``inbox_removed``, ``inbox_added``. Rows of instances are written from the objects as they are
+    when the group is written.
+
+    Attributes:
+        deleted: keys of instances of which every row goes.
+        history_dropped: keys of instances whose history rows go (a new generation begins).
+        created, updated: instance rows; ``updated`` by key.
+        restarted: keys among ``updated`` whose ``started`` event changed (it is stored apart).
+        opened, closed: rows of open tasks: (instance key, task) and task keys.
+        messages: for other instances; the shell delivers them into the same transaction.
+
+    For the shell, after the write:
+        activities: tasks to hand to workers.
+        timers: tasks to wake up for.
+        runnable: instances that may begin a turn.
+        finished: instances that became terminal, or left PENDING: look at their waiters.
+    """
+
+    deleted: list[int] = field(default_factory=list)
+    history_dropped: list[int] = field(default_factory=list)
+    created: list[Instance] = field(default_factory=list)
+    updated: dict[int, Instance] = field(default_factory=dict)
+    restarted: list[int] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
+    opened: list[tuple[int, OpenTask]] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
+    inbox_added: list[InboxRow] = field(default_factory=list)
+    inbox_removed: list[int] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    activities: list[tuple[Instance, OpenTask]] = field(default_factory=list)
+    timers: list[tuple[Instance, OpenTask]] = field(default_factory=list)
+    runnable: list[Instance] = field(default_factory=list)
+    finished: list[Instance] = field(default_factory=list)
