@@ -45,6 +45,23 @@ class HubError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one instance may take. Going beyond is refused, never cut off silently.
+
+    Attributes:
+        history_events: events in one generation; a turn that would go beyond fails the orchestration.
+        inbox_events: events that may wait for a turn; further external events are refused.
+        id_bytes: length of an instance id and of an execution id, in UTF-8.
+        name_bytes: length of the name of an orchestrator or an external event, in UTF-8.
+    """
+
+    history_events: int = 200_000
+    inbox_events: int = 100_000
+    id_bytes: int = 1_024
+    name_bytes: int = 1_024
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What the machine may not find out by itself.
 
@@ -52,11 +69,13 @@ class Context:
         now: the time of this transition.
         new_key: returns the next unused storage key.
         new_id: returns a new random id, 32 hexadecimal digits (execution ids, completion tokens).
+        limits: how much one instance may take.
     """
 
     now: int
     new_key: Callable[[], int]
     new_id: Callable[[], str]
+    limits: Limits = Limits()
 
 
 class TaskKind(enum.IntEnum):
@@ -80,6 +99,7 @@ class OpenTask:
         target: sub-orchestrations: instance id of the child.
         event: activities: the confirmation (``TaskScheduled``) from which the work item is made;
             None after loading, until the shell reads it from the history row.
+        fired: timers: its TimerFired is in the inbox. In memory only.
     """
 
     key: int
@@ -89,6 +109,7 @@ class OpenTask:
     due_at: int = 0
     target: str = ""
     event: pb.HistoryEvent | None = None
+    fired: bool = False
 
 
 @dataclass(slots=True)
@@ -100,11 +121,14 @@ class Inbound:
         event: the event as the worker will see it.
         timer: the open timer that fired, else None. A timer stays open until the turn that consumed
             it commits; activities and children are closed when their result arrives.
+        data: the event, serialized, if that is at hand; else empty. In memory only, so that a large
+            payload is encoded once although it is written twice (inbox, history).
     """
 
     key: int
     event: pb.HistoryEvent
     timer: OpenTask | None = None
+    data: bytes = b""
 
 
 @dataclass(slots=True)
@@ -145,6 +169,10 @@ class Instance:
         turn: the turn in flight, if any.
         abandoned: how often in a row turns of this instance were abandoned.
         not_before: no turn begins before this time (back-off after an abandon).
+        by_id, specials, parent_trace: derived, in memory only, rebuilt by the hub when they are at
+            their defaults: open tasks by (kind, task id); how many entries of the inbox are not
+            delivered in plain order of arrival (-1: not counted); the trace context that activities
+            and children without one inherit (None: not looked up).
     """
 
     key: int
@@ -173,10 +201,19 @@ class Instance:
     turn: Turn | None = None
     abandoned: int = 0
     not_before: int = 0
+    by_id: dict[tuple[int, int], OpenTask] | None = field(default=None, compare=False, repr=False)
+    specials: int = field(default=-1, compare=False, repr=False)
+    parent_trace: pb.TraceContext | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL
+
+    @property
+    def status_name(self) -> str:
+        """The status as people write it, such as ``RUNNING``."""
+        name = pb.OrchestrationStatus.Name(pb.OrchestrationStatus.ValueType(self.status))
+        return name.removeprefix("ORCHESTRATION_STATUS_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +274,8 @@ class Commit:
     For the shell, after the write:
         activities: tasks to hand to workers.
         timers: tasks to wake up for.
-        runnable: instances that may begin a turn.
+        runnable: instances that may have become able to begin a turn: ask ``next_turn_at``. The same
+            instance may be listed more than once.
         finished: instances that became terminal, or left PENDING: look at their waiters.
     """
 

@@ -75,8 +75,9 @@ class LiveInstance:
     """What a restart must know about an instance that is not terminal, without loading it.
 
     Attributes:
-        wake_at: when it next has work: 0 for now (an inbox, an open activity, a first turn that is
-            due), the earliest timer or scheduled start, or -1 for none until something arrives.
+        wake_at: when it next has work: 0 for now (an inbox, an open activity), else before its first
+            turn (no committed events) its scheduled start, 0 for at once, else its earliest timer,
+            or -1 for none until something arrives.
     """
 
     key: int
@@ -97,10 +98,12 @@ class Storage(ABC):
         """Write a group of commits in one transaction and make it durable before returning.
 
         The commits take effect in order. Rows that one commit adds and a later one of the same
-        group removes need never be written.
+        group removes need never be written. The task hub, the instance id and the parent's id of
+        a key never change; every other field of an updated instance is written.
 
         Raises:
-            StorageError: nothing of the group was written.
+            StorageError: nothing of the group was written. The store is usable again as soon as
+                the cause is gone; an unknown task hub is such a cause.
         """
 
     @abstractmethod
@@ -137,7 +140,7 @@ class Storage(ABC):
     def query_completed(
         self, task_hub: str, where: InstanceFilter, *, limit: int, after: tuple[int, int] | None
     ) -> list[InstanceSummary]:
-        """A page of terminal instances in the order of (completed_at, key)."""
+        """A page of terminal instances (those with a completed_at) in the order of (completed_at, key)."""
 
     @abstractmethod
     def counts(self, task_hub: str) -> dict[int, int]:

@@ -1,0 +1,255 @@
+"""The calls of the in-process asyncio channel. All but the service's answers happens on the caller's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, MutableSet
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.rpc import Cancel
+from durabletask_scheduler.transport import Deserializer, Mailbox, Service, status_of
+
+Status = tuple[grpc.StatusCode, str]
+DoneCallback = Callable[[Any], object]
+
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
+
+_OK: Status = (grpc.StatusCode.OK, "")
+_EXPIRED: Status = (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+_CANCELLED: Status = (grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
+
+
+def aio_error(status: Status, initial_metadata: grpc.aio.Metadata | None = None) -> grpc.aio.AioRpcError:
+    """The error that ``grpc.aio`` raises for a status."""
+    code, details = status
+    return grpc.aio.AioRpcError(code, initial_metadata or grpc.aio.Metadata(), grpc.aio.Metadata(), details, "")
+
+
+@dataclass(slots=True)
+class AioCallHome:
+    """What the calls of one method on one event loop share.
+
+    Attributes:
+        open_calls: the channel's calls that are not over; a call takes itself out.
+    """
+
+    service: Service
+    rpc: str
+    mailbox: Mailbox
+    open_calls: MutableSet[Any]
+
+
+class InProcessAioCall(grpc.aio.Call):
+    """A call without its result; it is over once it has a status."""
+
+    def __init__(self, home: AioCallHome, timeout: float | None = None, decode: Deserializer | None = None) -> None:
+        self._home = home
+        self._decode = decode
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._status: Status | None = None
+        self._abort: Cancel | None = None
+        self._cancelled_here = False
+        self._callbacks: list[DoneCallback] = []
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._timer = None if timeout is None else self._loop.call_later(timeout, self._expire)
+
+    def started(self, abort: Cancel) -> None:
+        """The service has the call; ``abort`` tells it that the caller went away."""
+        self._abort = abort
+
+    def settle(self, status: Status) -> bool:
+        """End the call, unless it is over already."""
+        if self._status is not None:
+            return False
+        self._status = status
+        if not self._over.done():
+            self._over.set_result(None)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._home.open_calls.discard(self)
+        for callback in self._callbacks:
+            self._loop.call_soon(callback, self)
+        return True
+
+    def cancel(self) -> bool:
+        if not self._end_here(_CANCELLED):
+            return False
+        self._cancelled_here = True
+        return True
+
+    def cancelled(self) -> bool:
+        return self._status is not None and self._status[0] is grpc.StatusCode.CANCELLED
+
+    def done(self) -> bool:
+        return self._status is not None
+
+    def time_remaining(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def add_done_callback(self, callback: DoneCallback) -> None:
+        if self._status is None:
+            self._callbacks.append(callback)
+        else:
+            self._loop.call_soon(callback, self)
+
+    async def initial_metadata(self) -> grpc.aio.Metadata:
+        return self._headers()
+
+    async def trailing_metadata(self) -> grpc.aio.Metadata:
+        await self._ended()
+        return grpc.aio.Metadata()
+
+    async def code(self) -> grpc.StatusCode:
+        return (await self._ended())[0]
+
+    async def details(self) -> str:
+        return (await self._ended())[1]
+
+    async def wait_for_connection(self) -> None:
+        """There is nothing to connect."""
+
+    def _headers(self) -> grpc.aio.Metadata:
+        return grpc.aio.Metadata(*self._home.service.initial_metadata(self._home.rpc))
+
+    async def _ended(self) -> Status:
+        while self._status is None:
+            # Unlike awaiting the future, this neither cancels it nor is cancelled with it.
+            await asyncio.wait([self._over])
+        return self._status
+
+    def _expire(self) -> None:
+        self._end_here(_EXPIRED)
+
+    def _end_here(self, status: Status) -> bool:
+        if not self.settle(status):
+            return False
+        if self._abort is not None:
+            self._abort()
+        return True
+
+    def _raise_unless_ok(self) -> None:
+        if self._cancelled_here:
+            raise asyncio.CancelledError
+        if self._status is not None and self._status[0] is not grpc.StatusCode.OK:
+            raise aio_error(self._status, self._headers())
+
+    def _taken(self, message: Any) -> Any:
+        return message if self._decode is None else self._decode(message.SerializeToString())
+
+
+class AioUnaryCall(InProcessAioCall, grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
+    """A call with one answer; awaiting it gives the answer, and cancelling who awaits it cancels it."""
+
+    _response: Message | None = None
+
+    def answer(self, response: Message | None, error: HubError | None) -> None:
+        """The service's reply; on any thread."""
+        self._home.mailbox.post(self._answered, response, error)
+
+    def _answered(self, response: Message | None, error: HubError | None) -> None:
+        self._response = response
+        self.settle(_OK if error is None else status_of(error))
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self._status is None:
+            try:
+                yield from self._over
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+        self._raise_unless_ok()
+        return self._taken(self._response)
+
+
+class AioStreamCall(InProcessAioCall, grpc.aio.UnaryStreamCall):  # type: ignore[type-arg]
+    """The messages of a stream; dropping it cancels the call.
+
+    What arrived before the service ended the stream is still delivered; cancelling and the deadline end it at once.
+    """
+
+    def __init__(self, home: AioCallHome, timeout: float | None = None, decode: Deserializer | None = None) -> None:
+        super().__init__(home, timeout, decode)
+        self._messages: deque[Message] = deque()
+        self._news = asyncio.Event()
+        self.sink = _StreamSink(home.mailbox, weakref.ref(self))
+
+    async def read(self) -> Any:
+        """The next message, or ``grpc.aio.EOF`` after the last.
+
+        Raises:
+            grpc.aio.AioRpcError: the stream ended with a status other than OK.
+        """
+        while not self._messages:
+            if self._status is not None:
+                self._raise_unless_ok()
+                return EOF
+            self._news.clear()
+            try:
+                await self._news.wait()
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+        return self._taken(self._messages.popleft())
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await self.read()
+        if message is EOF:
+            raise StopAsyncIteration
+        return message
+
+    def __del__(self) -> None:
+        if self._status is None and self._abort is not None:
+            self._abort()
+
+    def take(self, message: Message) -> None:
+        """A message from the service."""
+        if self._status is None:
+            self._messages.append(message)
+            self._news.set()
+
+    def settle(self, status: Status) -> bool:
+        settled = super().settle(status)
+        self._news.set()
+        return settled
+
+    def _end_here(self, status: Status) -> bool:
+        if self._status is None:
+            self._messages.clear()
+        return super()._end_here(status)
+
+
+class _StreamSink:
+    """The service's end of a stream; it does not keep the caller's end alive."""
+
+    def __init__(self, mailbox: Mailbox, call: weakref.ref[AioStreamCall]) -> None:
+        self._mailbox = mailbox
+        self._call = call
+
+    def send(self, message: Message) -> None:
+        self._mailbox.post(self._take, message)
+
+    def close(self, error: HubError | None = None) -> None:
+        self._mailbox.post(self._end, error)
+
+    def _take(self, message: Message) -> None:
+        call = self._call()
+        if call is not None:
+            call.take(message)
+
+    def _end(self, error: HubError | None) -> None:
+        call = self._call()
+        if call is not None:
+            call.settle(_OK if error is None else status_of(error))

@@ -1,0 +1,368 @@
+"""One call of the in-process channel: settled once, waited for cheaply."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, MutableSet
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import Message
+
+from durabletask_scheduler.callbacks import Callback, CallbackThread, bounded
+from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.rpc import Cancel
+from durabletask_scheduler.transport import Deserializer, MetadataPairs, Service, status_of
+
+_CANCELLED = (grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
+_EXPIRED = (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+_CHANNEL_CLOSED = (grpc.StatusCode.CANCELLED, "Channel closed!")
+_END = object()
+
+
+class InProcessRpcError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
+    """A call that ended with a status other than OK; also a failed future, because gRPC's interceptors ask for one."""
+
+    def __init__(self, code: grpc.StatusCode, details: str, initial_metadata: MetadataPairs = ()) -> None:
+        super().__init__(f"{code.name}: {details}")
+        self._code = code
+        self._details = details
+        self._initial_metadata = initial_metadata
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+    def initial_metadata(self) -> MetadataPairs:
+        return self._initial_metadata
+
+    def trailing_metadata(self) -> Any:
+        return ()
+
+    def debug_error_string(self) -> str:
+        return f"in-process call: {self}"
+
+    def result(self, timeout: float | None = None) -> NoReturn:
+        raise self
+
+    def exception(self, timeout: float | None = None) -> InProcessRpcError:
+        return self
+
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
+        return self.__traceback__
+
+    def cancelled(self) -> bool:
+        return self._code is grpc.StatusCode.CANCELLED
+
+    def running(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return True
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        fn(self)
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> Any:
+        return None
+
+    def cancel(self) -> bool:
+        return False
+
+    def add_callback(self, callback: Callback) -> bool:
+        return False
+
+
+class ChannelClosed(InProcessRpcError, ValueError):
+    """A call on a closed channel. Network channels raise ValueError here, so it is one too."""
+
+    def __init__(self) -> None:
+        super().__init__(grpc.StatusCode.CANCELLED, "Cannot invoke RPC on closed channel!")
+
+
+@dataclass(frozen=True)
+class CallHome:
+    """What the calls of one method of one channel share.
+
+    Attributes:
+        open_calls: the channel's calls that are not over; a call takes itself out.
+    """
+
+    service: Service
+    rpc: str
+    callbacks: CallbackThread
+    open_calls: MutableSet[InProcessCall]
+
+
+class InProcessCall(grpc.Call):
+    """A call without its result. Exactly one of the answer, ``cancel``, the deadline and ``close`` settles it.
+
+    The two locks are one-shot gates, cheaper than conditions: ``_claimed`` is taken by whoever
+    settles the call, ``_over`` is held until the outcome can be read.
+    """
+
+    def __init__(self, home: CallHome, timeout: float | None = None, decode: Deserializer | None = None) -> None:
+        self._home = home
+        self._decode = decode
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._claimed = threading.Lock()
+        self._over = threading.Lock()
+        self._over.acquire()
+        self._status: tuple[grpc.StatusCode, str] | None = None
+        self._abort: Cancel | None = None
+        self._ended_here = False
+        self._callbacks: deque[Callback] | None = None
+
+    def started(self, abort: Cancel) -> None:
+        """The service has the call; ``abort`` tells it that the caller went away."""
+        self._abort = abort
+        if self._ended_here:
+            abort()
+
+    def expire(self) -> bool:
+        return self._end_here(*_EXPIRED)
+
+    def close(self) -> bool:
+        return self._end_here(*_CHANNEL_CLOSED)
+
+    def cancel(self) -> bool:
+        return self._end_here(*_CANCELLED)
+
+    def watch_deadline(self) -> None:
+        """Have the deadline kept even while nobody waits for the call."""
+        if self._deadline is not None:
+            self._home.callbacks.watch(self._deadline, self)
+
+    def refuse(self, code: grpc.StatusCode, details: str) -> None:
+        self._settle(code, details)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the call is over, at most ``timeout`` seconds and never beyond its deadline."""
+        if self._status is not None:
+            return True
+        limit = self._seconds_left(timeout)
+        if not self._over.acquire(timeout=-1 if limit is None else limit):
+            if self._deadline is None or time.monotonic() < self._deadline:
+                return False
+            self.expire()
+            self._over.acquire()
+        self._over.release()
+        return True
+
+    def error(self) -> InProcessRpcError:
+        code, details = self._known_status()
+        return InProcessRpcError(code, details, self.initial_metadata())
+
+    def code(self) -> grpc.StatusCode:
+        return self._known_status()[0]
+
+    def details(self) -> str:
+        return self._known_status()[1]
+
+    def initial_metadata(self) -> MetadataPairs:
+        return self._home.service.initial_metadata(self._home.rpc)
+
+    def trailing_metadata(self) -> Any:
+        self.wait()
+        return ()
+
+    def is_active(self) -> bool:
+        return self._status is None
+
+    def time_remaining(self) -> Any:
+        """Seconds to the deadline; None without one."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def add_callback(self, callback: Callback) -> bool:
+        if self._status is not None:
+            return False
+        if self._callbacks is None:
+            self._callbacks = deque()
+        self._callbacks.append(callback)
+        if self._status is not None:
+            self._run_callbacks()
+        return True
+
+    def _known_status(self) -> tuple[grpc.StatusCode, str]:
+        self.wait()
+        assert self._status is not None
+        return self._status
+
+    def _seconds_left(self, timeout: float | None) -> float | None:
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            timeout = left if timeout is None else min(left, timeout)
+        return None if timeout is None else bounded(timeout)
+
+    def _end_here(self, code: grpc.StatusCode, details: str) -> bool:
+        self._ended_here = self._status is None
+        if not self._settle(code, details):
+            return False
+        if self._abort is not None:
+            self._abort()
+        return True
+
+    def _settle(self, code: grpc.StatusCode, details: str) -> bool:
+        if not self._claimed.acquire(blocking=False):
+            return False
+        self._publish(code, details)
+        return True
+
+    def _publish(self, code: grpc.StatusCode, details: str) -> None:
+        self._status = (code, details)
+        self._over.release()
+        self._home.open_calls.discard(self)
+        if self._callbacks is not None:
+            self._run_callbacks()
+
+    def _run_callbacks(self) -> None:
+        callbacks = self._callbacks
+        while callbacks:
+            try:
+                self._home.callbacks.run_soon(callbacks.popleft())
+            except IndexError:
+                return
+
+    def _taken(self, message: Any) -> Any:
+        return message if self._decode is None else self._decode(message.SerializeToString())
+
+
+class UnaryCall(InProcessCall, grpc.Future):  # type: ignore[type-arg]
+    """A call with one answer, which is also a future."""
+
+    _response: Any = None
+
+    def answer(self, response: Message | None, error: HubError | None) -> None:
+        """The service's reply."""
+        if error is not None:
+            self._settle(*status_of(error))
+            return
+        if self._claimed.acquire(blocking=False):
+            self._response = response
+            self._publish(grpc.StatusCode.OK, "")
+
+    def response(self) -> Any:
+        """Wait for the answer as a blocking call does.
+
+        Raises:
+            InProcessRpcError: any status other than OK, cancellation included.
+        """
+        try:
+            self.wait()
+        except BaseException:
+            self.cancel()
+            raise
+        if self.code() is not grpc.StatusCode.OK:
+            raise self.error()
+        return self._taken(self._response)
+
+    def result(self, timeout: float | None = None) -> Any:
+        self._wait_as_future(timeout)
+        if self.cancelled():
+            raise grpc.FutureCancelledError
+        return self.response()
+
+    def exception(self, timeout: float | None = None) -> InProcessRpcError | None:
+        self._wait_as_future(timeout)
+        if self.cancelled():
+            raise grpc.FutureCancelledError
+        return None if self.code() is grpc.StatusCode.OK else self.error()
+
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
+        error = self.exception(timeout)
+        return None if error is None else error.__traceback__
+
+    def cancelled(self) -> bool:
+        return self._status is not None and self._status[0] is grpc.StatusCode.CANCELLED
+
+    def running(self) -> bool:
+        return self._status is None
+
+    def done(self) -> bool:
+        return self._status is not None
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        if not self.add_callback(lambda: fn(self)):
+            fn(self)
+
+    def _wait_as_future(self, timeout: float | None) -> None:
+        if not self.wait(timeout):
+            raise grpc.FutureTimeoutError
+
+
+class StreamCall(InProcessCall):
+    """The messages of a stream, one after the other; dropping it cancels the call.
+
+    What arrived before the service ended the stream is still delivered; cancelling, the deadline and
+    closing the channel end it at once.
+    """
+
+    def __init__(self, home: CallHome, timeout: float | None = None, decode: Deserializer | None = None) -> None:
+        super().__init__(home, timeout, decode)
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._cut = False
+        self.sink = _StreamSink(self._messages, weakref.ref(self))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if not self._cut:
+            try:
+                message = self._messages.get(timeout=self._seconds_left(None))
+            except queue.Empty:
+                self.expire()
+                message = _END
+            if message is not _END and not self._cut:
+                return self._taken(message)
+            self._messages.put(_END)
+        if self.code() is grpc.StatusCode.OK:
+            raise StopIteration
+        raise self.error()
+
+    def __del__(self) -> None:
+        if self._status is None:
+            self.cancel()
+
+    def end(self, error: HubError | None) -> None:
+        """The service ended the stream."""
+        self.refuse(*((grpc.StatusCode.OK, "") if error is None else status_of(error)))
+
+    def refuse(self, code: grpc.StatusCode, details: str) -> None:
+        super().refuse(code, details)
+        self._messages.put(_END)
+
+    def _end_here(self, code: grpc.StatusCode, details: str) -> bool:
+        if not super()._end_here(code, details):
+            return False
+        self._cut = True
+        self._messages.put(_END)
+        return True
+
+
+class _StreamSink:
+    """The service's end of a stream; it does not keep the caller's end alive."""
+
+    def __init__(self, messages: queue.SimpleQueue[Any], call: weakref.ref[StreamCall]) -> None:
+        self._messages = messages
+        self._call = call
+
+    def send(self, message: Message) -> None:
+        if self._call() is not None:
+            self._messages.put(message)
+
+    def close(self, error: HubError | None = None) -> None:
+        call = self._call()
+        if call is not None:
+            call.end(error)

@@ -1,0 +1,217 @@
+"""The command line: ``durabletask-scheduler serve`` and what an operator does with its file.
+
+A failure is one line on standard error and exit code 1; wrong usage is exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+
+PROGRAM = "durabletask-scheduler"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+SYNCHRONOUS = ("full", "normal", "off")
+STOP_SECONDS = 10.0
+
+logger = logging.getLogger("durabletask_scheduler.cli")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words after the program's name; None for those of this process.
+
+    Returns:
+        the exit code: 0 done, 1 failed (or ``check`` found something); usage errors exit with 2.
+    """
+    # gRPC's core writes its own lines about what becomes one clear error here; it reads this once, when imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    parsed = _parser(os.environ).parse_args(arguments)
+
+    from durabletask_scheduler.server import ServerError
+    from durabletask_scheduler.storage import StorageError, StorageUnusable
+
+    try:
+        return int(_COMMANDS[parsed.command](parsed))
+    except (ServerError, StorageError, StorageUnusable, OSError) as error:
+        sys.stderr.write(f"{PROGRAM}: error: {error}\n")
+        return 1
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(PROGRAM, description="A durable scheduler for every Durable Task SDK.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_serve(commands.add_parser("serve", help="run a scheduler"), environment)
+
+    backup = commands.add_parser("backup", help="copy a scheduler's file, also while it is in use")
+    backup.add_argument("source", metavar="SOURCE", help="the file")
+    backup.add_argument("target", metavar="TARGET", help="the copy; must not exist")
+
+    check = commands.add_parser("check", help="report what is wrong with a scheduler's file")
+    check.add_argument("file", metavar="FILE")
+
+    vacuum = commands.add_parser("vacuum", help="give the room of purged instances back to the disk")
+    vacuum.add_argument("file", metavar="FILE", help="not in use by a scheduler")
+
+    hubs = commands.add_parser("hubs", help="list the task hubs of a scheduler's file, or add one")
+    hubs.add_argument("file", metavar="FILE", help="not in use by a scheduler")
+    hubs.add_argument("--add", metavar="NAME", help="create this task hub first")
+    return parser
+
+
+def _add_serve(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    def option(flag: str, variable: str, default: str, text: str, **more: object) -> None:
+        name = f"DURABLETASK_SCHEDULER_{variable}"
+        text = f"{text} (default: {default}; environment: {name})"
+        serve.add_argument(flag, default=environment.get(name, default), help=text, **more)  # type: ignore[arg-type]
+
+    option("--db", "DB", "durabletask.db", "the SQLite file, created if it does not exist", metavar="FILE")
+    option("--host", "HOST", "127.0.0.1", "interface to listen on; there is no authentication")
+    option("--port", "PORT", "8080", "port to listen on; 0 lets the system choose", type=_port)
+    option("--synchronous", "SYNCHRONOUS", "full", "full: a power loss loses nothing", type=_OneOf(SYNCHRONOUS))
+    option("--log-level", "LOG_LEVEL", "info", "least severity of logs on stderr", type=_OneOf(LOG_LEVELS))
+    hubs = environment.get("DURABLETASK_SCHEDULER_TASK_HUBS", "default")
+    serve.add_argument(
+        "--task-hub",
+        action="append",
+        dest="task_hubs",
+        metavar="NAME",
+        type=_task_hub,
+        help="task hub to create if it does not exist; may be repeated; the first serves calls that name none "
+        "(default: default; environment: DURABLETASK_SCHEDULER_TASK_HUBS, separated by commas)",
+    )
+    serve.set_defaults(default_task_hubs=[name.strip() for name in hubs.split(",") if name.strip()] or ["default"])
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, found {text!r}")
+    return int(text)
+
+
+def _task_hub(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected the name of a task hub, found nothing")
+    return text.strip()
+
+
+class _OneOf:
+    """A choice that ignores case."""
+
+    def __init__(self, choices: Sequence[str]) -> None:
+        self._choices = choices
+
+    def __call__(self, text: str) -> str:
+        if text.lower() not in self._choices:
+            raise argparse.ArgumentTypeError(f"expected one of {', '.join(self._choices)}, found {text!r}")
+        return text.lower()
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from durabletask_scheduler.scheduler import Scheduler
+
+    logging.basicConfig(
+        level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    stop = _stop_on_signals()
+    hubs: list[str] = options.task_hubs or options.default_task_hubs
+    scheduler = Scheduler(options.db, task_hubs=hubs, synchronous=options.synchronous)
+    try:
+        scheduler.start()
+        port = scheduler.serve(options.host, options.port)
+        if not _is_loopback(options.host):
+            logger.warning(
+                "%s is reachable from other machines and there is no authentication: whoever can connect may start, "
+                "read, change and delete everything",
+                options.host,
+            )
+        data = "memory" if options.db == ":memory:" else os.path.abspath(options.db)
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        sys.stdout.write(
+            f"{PROGRAM}: ready on http://{host}:{port}, task hubs: {', '.join(hubs)}, "
+            f"data in {data} (synchronous={options.synchronous.upper()})\n"
+        )
+        sys.stdout.flush()
+        # Windows delivers signals only between waits.
+        while not stop.wait(0.5 if os.name == "nt" else None):
+            pass
+        logger.info("stopping")
+    finally:
+        scheduler.stop(STOP_SECONDS)
+    return 0
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set; a second one has its usual effect."""
+    stop = threading.Event()
+
+    def on_signal(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return stop
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from durabletask_scheduler.storage.maintenance import backup
+
+    backup(options.source, options.target)
+    return _say(f"copied {options.source} to {options.target}")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from durabletask_scheduler.storage.maintenance import check
+
+    findings = check(options.file)
+    for finding in findings:
+        sys.stdout.write(f"{finding}\n")
+    return 1 if findings else _say(f"{options.file} is sound")
+
+
+def _vacuum(options: argparse.Namespace) -> int:
+    from durabletask_scheduler.storage.maintenance import vacuum
+
+    return _say(f"{options.file} is {vacuum(options.file)} bytes smaller")
+
+
+def _hubs(options: argparse.Namespace) -> int:
+    from durabletask_scheduler.storage import StorageUnusable
+    from durabletask_scheduler.storage.sqlite import SqliteStorage
+
+    if not os.path.exists(options.file):
+        raise StorageUnusable(f"{options.file} does not exist; give the path of a scheduler's file")
+    storage = SqliteStorage(options.file)
+    try:
+        if options.add:
+            storage.add_task_hub(options.add)
+        for name in storage.task_hubs():
+            sys.stdout.write(f"{name}\n")
+    finally:
+        storage.close()
+    return 0
+
+
+def _say(text: str) -> int:
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+_COMMANDS = {"serve": _serve, "backup": _backup, "check": _check, "vacuum": _vacuum, "hubs": _hubs}

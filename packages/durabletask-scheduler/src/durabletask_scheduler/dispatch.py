@@ -1,0 +1,244 @@
+"""Who gets which work item: streams, their filters and permits, and the queues before them.
+
+Work waits in one queue per route (kind, task hub, name, version), because all work of a route can go
+to the same streams. Which streams those are is computed once per route and forgotten when a stream
+comes or goes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import warm
+from google.protobuf.message import Message
+
+from durabletask_scheduler.hub.model import OpenTask
+from durabletask_scheduler.instances import Entry
+from durabletask_scheduler.limits import DEFAULT_PERMITS
+from durabletask_scheduler.rpc import Sink
+
+
+class Kind(enum.IntEnum):
+    TURN = 0
+    ACTIVITY = 1
+
+
+class Route(NamedTuple):
+    """What filters look at. An absent version and an empty one are the same: unversioned."""
+
+    kind: Kind
+    task_hub: str
+    name: str
+    version: str
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """A turn or an activity that is to be handed to a worker.
+
+    Attributes:
+        task: activities: the open task; None for turns.
+        avoid: stream that abandoned it or lost it last; another one is preferred.
+        abandoned: activities: how often in a row it was abandoned.
+        wanted: False once nobody needs its result; it is then skipped.
+        lease: the lease under which a worker has it now.
+    """
+
+    route: Route
+    entry: Entry
+    task: OpenTask | None = None
+    avoid: Stream | None = None
+    abandoned: int = 0
+    wanted: bool = True
+    lease: Lease | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """A work item in the hands of a worker. It occupies a permit of its stream until it ends.
+
+    Attributes:
+        token: completion token, and the fence: an answer under any other token has no effect.
+        deadline: when it ends by itself; 0 for never.
+        void: the result is no longer wanted; only the permit is still held.
+        chunks: what has arrived of an answer in several parts.
+        warm: turns: the worker was sent no history.
+        history_key: turns: key of the last history row that belongs to their past; 0 for none.
+    """
+
+    token: str
+    work: Work
+    stream: Stream
+    deadline: int = 0
+    void: bool = False
+    chunks: list[pb.OrchestratorResponse] = field(default_factory=list)
+    warm: bool = False
+    history_key: int = 0
+
+
+class _NamedFilter(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def versions(self) -> Iterable[str]: ...
+
+
+class Filters:
+    """Which work a stream wants: by name, exact or ignoring case, and version."""
+
+    def __init__(self, filters: pb.WorkItemFilters | None) -> None:
+        self._exact: dict[tuple[Kind, str], set[str]] = {}
+        self._folded: dict[tuple[Kind, str], set[str]] = {}
+        self._everything = filters is None
+        if filters is not None:
+            self._add(Kind.TURN, filters.orchestrations)
+            self._add(Kind.ACTIVITY, filters.activities)
+
+    def _add(self, kind: Kind, filters: Iterable[_NamedFilter]) -> None:
+        for wanted in filters:
+            # No versions listed means any; the mark is no version, as versions have no control characters.
+            versions = set(wanted.versions) or {_ANY_VERSION}
+            self._exact.setdefault((kind, wanted.name), set()).update(versions)
+            self._folded.setdefault((kind, wanted.name.casefold()), set()).update(versions)
+
+    def match(self, route: Route) -> bool:
+        return self._everything or _admits(self._exact.get((route.kind, route.name)), route.version)
+
+    def match_ignoring_case(self, route: Route) -> bool:
+        return self._everything or _admits(self._folded.get((route.kind, route.name.casefold())), route.version)
+
+
+_ANY_VERSION = "\0any"
+
+_MOST_ROUTES = 10_000
+
+
+def _admits(versions: set[str] | None, version: str) -> bool:
+    return versions is not None and (_ANY_VERSION in versions or version in versions)
+
+
+class Stream:
+    """A worker's open GetWorkItems call.
+
+    Attributes:
+        leases: what it has been given and has not answered.
+        open: False once it ended.
+        last_sent: time of the last message.
+        takes_warm: the worker keeps runs between turns.
+        takes_history_stream: the worker can fetch a long history by itself.
+    """
+
+    def __init__(self, number: int, task_hub: str, request: pb.GetWorkItemsRequest, sink: Sink, now: int) -> None:
+        self.number = number
+        self.task_hub = task_hub
+        self.filters = Filters(request.workItemFilters if request.HasField("workItemFilters") else None)
+        self.takes_warm = warm.CAPABILITY in request.capabilities
+        self.takes_history_stream = pb.WORKER_CAPABILITY_HISTORY_STREAMING in request.capabilities
+        self.free: dict[Kind, int] = {
+            Kind.TURN: _permits(request.maxConcurrentOrchestrationWorkItems),
+            Kind.ACTIVITY: _permits(request.maxConcurrentActivityWorkItems),
+        }
+        self.leases: set[Lease] = set()
+        self.open = True
+        self.last_sent = now
+        self._sink = sink
+
+    def send(self, message: Message, now: int) -> None:
+        self.last_sent = now
+        self._sink.send(message)
+
+    def close(self) -> None:
+        """End the call in good order; the worker connects again if it wants to."""
+        self.open = False
+        self._sink.close()
+
+
+def _permits(limit: int) -> int:
+    return limit if limit > 0 else DEFAULT_PERMITS
+
+
+class Dispatcher:
+    """Queues of work and the streams they lead to. Belongs to the engine thread."""
+
+    def __init__(self) -> None:
+        self._streams: dict[int, Stream] = {}
+        self._queues: dict[Kind, dict[Route, deque[Work]]] = {kind: {} for kind in Kind}
+        self._candidates: dict[Route, tuple[Stream, ...]] = {}
+
+    @property
+    def streams(self) -> Mapping[int, Stream]:
+        return self._streams
+
+    def add_stream(self, stream: Stream) -> None:
+        self._streams[stream.number] = stream
+        self._candidates.clear()
+
+    def remove_stream(self, stream: Stream) -> None:
+        stream.open = False
+        self._streams.pop(stream.number, None)
+        self._candidates.clear()
+
+    def queue(self, work: Work) -> None:
+        self._queues[work.route.kind].setdefault(work.route, deque()).append(work)
+
+    def queued(self, kind: Kind) -> int:
+        """How much work of the kind waits for a worker."""
+        return sum(work.wanted for queue in self._queues[kind].values() for work in queue)
+
+    def pump(self, kind: Kind, hand_over: Callable[[Work, Stream], None]) -> None:
+        """Hand queued work over as long as a stream has a permit for it; routes take turns."""
+        queues = self._queues[kind]
+        routes = list(queues)
+        while routes:
+            routes = [route for route in routes if self._hand_over_one(queues, route, hand_over)]
+
+    def _hand_over_one(
+        self, queues: dict[Route, deque[Work]], route: Route, hand_over: Callable[[Work, Stream], None]
+    ) -> bool:
+        """Whether there may be more to hand over on this route."""
+        queue = queues[route]
+        while queue and not queue[0].wanted:
+            queue.popleft()
+        stream = self._choose(queue[0]) if queue else None
+        if stream is not None:
+            # To the end of the line, so that a long queue does not starve the others.
+            queues[route] = queues.pop(route)
+            hand_over(queue.popleft(), stream)
+        if not queue:
+            del queues[route]
+            return False
+        return stream is not None
+
+    def _choose(self, work: Work) -> Stream | None:
+        kind = work.route.kind
+        warm_stream = work.entry.warm_stream if kind is Kind.TURN else None
+        if warm_stream is not None and warm_stream.open and warm_stream.free[kind] > 0:
+            return warm_stream
+        best: Stream | None = None
+        for stream in self._streams_for(work.route):
+            if stream.free[kind] <= 0 or stream is work.avoid:
+                continue
+            if best is None or stream.free[kind] > best.free[kind]:
+                best = stream
+        avoided = work.avoid
+        if best is None and avoided is not None and avoided.open and avoided.free[kind] > 0:
+            return avoided if avoided in self._streams_for(work.route) else None
+        return best
+
+    def _streams_for(self, route: Route) -> tuple[Stream, ...]:
+        """Streams that match exactly; if none does, those that match when case is ignored (backend semantics)."""
+        found = self._candidates.get(route)
+        if found is None:
+            if len(self._candidates) >= _MOST_ROUTES:
+                self._candidates.clear()
+            hub = [stream for stream in self._streams.values() if stream.task_hub == route.task_hub]
+            found = tuple(stream for stream in hub if stream.filters.match(route)) or tuple(
+                stream for stream in hub if stream.filters.match_ignoring_case(route)
+            )
+            self._candidates[route] = found
+        return found

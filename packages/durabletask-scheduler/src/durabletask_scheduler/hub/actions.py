@@ -1,0 +1,328 @@
+"""What a turn's actions do: confirmations in the history, open tasks, messages.
+
+One table row per kind of action: a check, made for all actions before anything changes, and a
+handler. A kind without a row fails the orchestration, visibly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+
+from durabletask_scheduler.hub import checks, events, instances, times
+from durabletask_scheduler.hub.model import (
+    CANCELED,
+    COMPLETED,
+    CONTINUED_AS_NEW,
+    FAILED,
+    TERMINATED,
+    Commit,
+    Context,
+    HubError,
+    Instance,
+    Limits,
+    Message,
+    OpenTask,
+    TaskKind,
+)
+
+COMPLETE = "completeOrchestration"
+INVALID_ACTION = "InvalidOrchestratorAction"
+
+_ENDINGS = frozenset({COMPLETED, FAILED, CANCELED, TERMINATED, CONTINUED_AS_NEW})
+
+
+@dataclass(slots=True)
+class Effects:
+    """What the actions of one turn have brought about so far.
+
+    Attributes:
+        at: time of the confirmations.
+        row_key: key of the history row that the turn adds.
+        ends: the generation ends with this turn, so nothing is opened whose result it could not see.
+        confirmations: in the order of processing.
+        waiting: tasks that are unresolved although they are not open: their result is in the inbox but
+            was not part of the turn, or they were started by a generation that ends. None until asked.
+    """
+
+    instance: Instance
+    ctx: Context
+    commit: Commit
+    at: int
+    row_key: int
+    ends: bool
+    confirmations: list[pb.HistoryEvent] = field(default_factory=list)
+    waiting: set[tuple[TaskKind, int]] | None = None
+
+    def is_unresolved(self, kind: TaskKind, task_id: int) -> bool:
+        """Whether the worker repeats an action whose result it has not seen yet."""
+        if instances.find_task(self.instance, kind, task_id) is not None:
+            return True
+        return (kind, task_id) in self._waiting()
+
+    def note_started(self, kind: TaskKind, task_id: int) -> None:
+        """Remember a task that was started without being opened."""
+        self._waiting().add((kind, task_id))
+
+    def _waiting(self) -> set[tuple[TaskKind, int]]:
+        if self.waiting is None:
+            self.waiting = _results_waiting(self.instance)
+        return self.waiting
+
+
+_RESULT_IDS: dict[str, Callable[[pb.HistoryEvent], tuple[TaskKind, int]]] = {
+    "taskCompleted": lambda e: (TaskKind.ACTIVITY, e.taskCompleted.taskScheduledId),
+    "taskFailed": lambda e: (TaskKind.ACTIVITY, e.taskFailed.taskScheduledId),
+    "subOrchestrationInstanceCompleted": lambda e: (
+        TaskKind.CHILD,
+        e.subOrchestrationInstanceCompleted.taskScheduledId,
+    ),
+    "subOrchestrationInstanceFailed": lambda e: (TaskKind.CHILD, e.subOrchestrationInstanceFailed.taskScheduledId),
+}
+
+
+def _results_waiting(instance: Instance) -> set[tuple[TaskKind, int]]:
+    found = set()
+    for entry in instance.inbox:
+        read = _RESULT_IDS.get(entry.event.WhichOneof("eventType") or "")
+        if read is not None:
+            found.add(read(entry.event))
+    return found
+
+
+def failed_completion(error_type: str, message: str) -> pb.OrchestratorAction:
+    """A completion that the scheduler puts in place of an answer it cannot accept."""
+    return pb.OrchestratorAction(
+        id=events.NO_ID,
+        completeOrchestration=pb.CompleteOrchestrationAction(
+            orchestrationStatus=FAILED, failureDetails=events.failure(error_type, message)
+        ),
+    )
+
+
+def plan(
+    actions: Iterable[pb.OrchestratorAction], limits: Limits
+) -> tuple[list[pb.OrchestratorAction], pb.OrchestratorAction | None]:
+    """The actions in the order of processing, and the completion, which comes after all of them.
+
+    The order of the list means nothing (some SDKs iterate a map): actions are sorted by id. The
+    first completion counts. If any action is unacceptable the orchestration fails and nothing else
+    happens.
+    """
+    completion: pb.OrchestratorAction | None = None
+    others: list[pb.OrchestratorAction] = []
+    for action in actions:
+        kind = action.WhichOneof("orchestratorActionType") or "(none)"
+        reason = _refusal(kind, action, limits)
+        if reason:
+            text = f"The worker answered with an action that cannot be carried out (id {action.id}, {kind}): {reason}"
+            return [], failed_completion(INVALID_ACTION, text)
+        if kind != COMPLETE:
+            others.append(action)
+        elif completion is None:
+            completion = action
+    if len(others) > 1:
+        others.sort(key=_id)
+    return others, completion
+
+
+def _id(action: pb.OrchestratorAction) -> int:
+    return action.id
+
+
+def _refusal(kind: str, action: pb.OrchestratorAction, limits: Limits) -> str:
+    row = _TABLE.get(kind)
+    if row is None:
+        return "this task hub does not support this kind of action"
+    try:
+        row.check(action, limits)
+    except HubError as error:
+        return error.message
+    return ""
+
+
+def apply(effects: Effects, action: pb.OrchestratorAction) -> None:
+    """Carry out one action that :func:`plan` has accepted, other than the completion."""
+    _TABLE[action.WhichOneof("orchestratorActionType") or ""].handle(effects, action)
+
+
+def _trace(effects: Effects, own: pb.TraceContext | None) -> pb.TraceContext | None:
+    """The action's trace context, else the one with which this orchestration was started."""
+    if own is not None:
+        return own
+    instance = effects.instance
+    if instance.parent_trace is None:
+        instance.parent_trace = pb.TraceContext()
+        instance.parent_trace.CopyFrom(events.started_event(instance).executionStarted.parentTraceContext)
+    return instance.parent_trace if instance.parent_trace.traceParent else None
+
+
+# --- activities
+
+
+def _check_activity(action: pb.OrchestratorAction, limits: Limits) -> None:
+    checks.check_name("the activity", action.scheduleTask.name, limits)
+
+
+def _schedule_activity(effects: Effects, action: pb.OrchestratorAction) -> None:
+    if effects.ends or effects.is_unresolved(TaskKind.ACTIVITY, action.id):
+        return
+    asked = action.scheduleTask
+    confirmation = pb.HistoryEvent(
+        eventId=action.id,
+        timestamp=times.to_timestamp(effects.at),
+        taskScheduled=pb.TaskScheduledEvent(
+            name=asked.name,
+            version=asked.version if asked.HasField("version") else None,
+            input=asked.input if asked.HasField("input") else None,
+            parentTraceContext=_trace(
+                effects, asked.parentTraceContext if asked.HasField("parentTraceContext") else None
+            ),
+            tags=asked.tags or None,
+        ),
+    )
+    effects.confirmations.append(confirmation)
+    task = OpenTask(effects.ctx.new_key(), TaskKind.ACTIVITY, action.id, effects.row_key, event=confirmation)
+    instances.open_task(effects.instance, task, effects.commit)
+    effects.commit.activities.append((effects.instance, task))
+
+
+# --- timers
+
+
+def _check_timer(action: pb.OrchestratorAction, limits: Limits) -> None:
+    checks.check_timestamp("fireAt", action.createTimer.fireAt)
+
+
+def _create_timer(effects: Effects, action: pb.OrchestratorAction) -> None:
+    if effects.ends or effects.is_unresolved(TaskKind.TIMER, action.id):
+        return
+    fire_at = action.createTimer.fireAt
+    effects.confirmations.append(
+        pb.HistoryEvent(
+            eventId=action.id,
+            timestamp=times.to_timestamp(effects.at),
+            timerCreated=pb.TimerCreatedEvent(fireAt=fire_at),
+        )
+    )
+    task = OpenTask(
+        effects.ctx.new_key(), TaskKind.TIMER, action.id, effects.row_key, due_at=times.from_timestamp(fire_at)
+    )
+    instances.open_task(effects.instance, task, effects.commit)
+    effects.commit.timers.append((effects.instance, task))
+
+
+# --- sub-orchestrations
+
+
+def _check_child(action: pb.OrchestratorAction, limits: Limits) -> None:
+    asked = action.createSubOrchestration
+    checks.check_name("the sub-orchestration", asked.name, limits)
+    if asked.instanceId:
+        checks.check_instance_id(asked.instanceId, limits)
+
+
+def _create_child(effects: Effects, action: pb.OrchestratorAction) -> None:
+    """A generation that ends still starts its children, as fire and forget."""
+    if effects.is_unresolved(TaskKind.CHILD, action.id):
+        return
+    instance = effects.instance
+    asked = action.createSubOrchestration
+    child_id = asked.instanceId or f"{instance.execution_id}:{action.id:04x}"
+    trace = _trace(effects, asked.parentTraceContext if asked.HasField("parentTraceContext") else None)
+    version = asked.version if asked.HasField("version") else None
+    data = asked.input if asked.HasField("input") else None
+    effects.confirmations.append(
+        pb.HistoryEvent(
+            eventId=action.id,
+            timestamp=times.to_timestamp(effects.at),
+            subOrchestrationInstanceCreated=pb.SubOrchestrationInstanceCreatedEvent(
+                instanceId=child_id,
+                name=asked.name,
+                version=version,
+                input=data,
+                parentTraceContext=trace,
+                tags=asked.tags,
+            ),
+        )
+    )
+    generation = instances.NewGeneration(asked.name, version, data, {**instance.tags, **asked.tags}, trace)
+    parent = instances.as_parent(instance, action.id)
+    started = instances.execution_started(generation, child_id, effects.ctx.new_id(), parent, effects.at)
+    effects.commit.messages.append(Message(instance.task_hub, child_id, started))
+    if effects.ends:
+        effects.note_started(TaskKind.CHILD, action.id)
+    else:
+        task = OpenTask(effects.ctx.new_key(), TaskKind.CHILD, action.id, effects.row_key, target=child_id)
+        instances.open_task(instance, task, effects.commit)
+
+
+# --- events to, and termination of, other instances
+
+
+def _check_event(action: pb.OrchestratorAction, limits: Limits) -> None:
+    checks.check_name("the event", action.sendEvent.name, limits)
+    if action.sendEvent.instance.instanceId.startswith(checks.ENTITY_PREFIX):
+        raise HubError("UNIMPLEMENTED", "this task hub has no entities, so no event can be sent to one")
+
+
+def _send_event(effects: Effects, action: pb.OrchestratorAction) -> None:
+    asked = action.sendEvent
+    data = asked.data if asked.HasField("data") else None
+    target = asked.instance.instanceId
+    effects.confirmations.append(
+        pb.HistoryEvent(
+            eventId=action.id,
+            timestamp=times.to_timestamp(effects.at),
+            eventSent=pb.EventSentEvent(instanceId=target, name=asked.name, input=data),
+        )
+    )
+    effects.commit.messages.append(
+        Message(effects.instance.task_hub, target, events.event_raised(effects.at, asked.name, data))
+    )
+
+
+def _terminate_other(effects: Effects, action: pb.OrchestratorAction) -> None:
+    asked = action.terminateOrchestration
+    reason = asked.reason if asked.HasField("reason") else None
+    event = events.execution_terminated(effects.at, reason, asked.recurse)
+    effects.commit.messages.append(Message(effects.instance.task_hub, asked.instanceId, event))
+
+
+# --- completion
+
+
+def _check_completion(action: pb.OrchestratorAction, limits: Limits) -> None:
+    asked = action.completeOrchestration
+    if asked.orchestrationStatus not in _ENDINGS:
+        number = asked.orchestrationStatus
+        raise HubError("INVALID_ARGUMENT", f"the status {number} does not complete an orchestration")
+    for event in asked.carryoverEvents:
+        if event.WhichOneof("eventType") != "eventRaised":
+            raise HubError("INVALID_ARGUMENT", "carryoverEvents may hold only EventRaised events")
+
+
+def _accept(action: pb.OrchestratorAction, limits: Limits) -> None:
+    """Nothing to check."""
+
+
+def _nothing(effects: Effects, action: pb.OrchestratorAction) -> None:
+    """The completion is carried out by the turn itself, after everything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    check: Callable[[pb.OrchestratorAction, Limits], None]
+    handle: Callable[[Effects, pb.OrchestratorAction], None]
+
+
+_TABLE: dict[str, _Row] = {
+    "scheduleTask": _Row(_check_activity, _schedule_activity),
+    "createTimer": _Row(_check_timer, _create_timer),
+    "createSubOrchestration": _Row(_check_child, _create_child),
+    "sendEvent": _Row(_check_event, _send_event),
+    "terminateOrchestration": _Row(_accept, _terminate_other),
+    COMPLETE: _Row(_check_completion, _nothing),
+}

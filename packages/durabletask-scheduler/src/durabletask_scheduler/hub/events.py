@@ -1,0 +1,131 @@
+"""History events that the hub makes itself, and the bytes of a history row.
+
+Events that confirm an action carry the action's id; all others carry -1, written out, because a
+missing eventId reads as 0, which is a real action's id (protocol, history event model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+from google.protobuf.wrappers_pb2 import StringValue
+
+from durabletask_scheduler.hub.model import Context, Instance, OpenTask
+from durabletask_scheduler.hub.times import to_timestamp
+
+NO_ID = -1
+
+
+def orchestrator_started(at: int) -> pb.HistoryEvent:
+    return pb.HistoryEvent(eventId=NO_ID, timestamp=to_timestamp(at), orchestratorStarted=pb.OrchestratorStartedEvent())
+
+
+def event_raised(at: int, name: str, data: StringValue | None) -> pb.HistoryEvent:
+    return pb.HistoryEvent(
+        eventId=NO_ID, timestamp=to_timestamp(at), eventRaised=pb.EventRaisedEvent(name=name, input=data)
+    )
+
+
+def timer_fired(at: int, timer: OpenTask) -> pb.HistoryEvent:
+    return pb.HistoryEvent(
+        eventId=NO_ID,
+        timestamp=to_timestamp(at),
+        timerFired=pb.TimerFiredEvent(fireAt=to_timestamp(timer.due_at), timerId=timer.task_id),
+    )
+
+
+def execution_suspended(at: int, reason: StringValue | None) -> pb.HistoryEvent:
+    return pb.HistoryEvent(
+        eventId=NO_ID, timestamp=to_timestamp(at), executionSuspended=pb.ExecutionSuspendedEvent(input=reason)
+    )
+
+
+def execution_resumed(at: int, reason: StringValue | None) -> pb.HistoryEvent:
+    return pb.HistoryEvent(
+        eventId=NO_ID, timestamp=to_timestamp(at), executionResumed=pb.ExecutionResumedEvent(input=reason)
+    )
+
+
+def execution_terminated(at: int, output: StringValue | None, recurse: bool) -> pb.HistoryEvent:
+    return pb.HistoryEvent(
+        eventId=NO_ID,
+        timestamp=to_timestamp(at),
+        executionTerminated=pb.ExecutionTerminatedEvent(input=output, recurse=recurse),
+    )
+
+
+def execution_completed(
+    at: int,
+    status: pb.OrchestrationStatus.ValueType,
+    result: StringValue | None = None,
+    details: pb.TaskFailureDetails | None = None,
+    event_id: int = NO_ID,
+) -> pb.HistoryEvent:
+    return pb.HistoryEvent(
+        eventId=event_id,
+        timestamp=to_timestamp(at),
+        executionCompleted=pb.ExecutionCompletedEvent(
+            orchestrationStatus=status, result=result, failureDetails=details
+        ),
+    )
+
+
+def child_completed(at: int, task_id: int, result: StringValue | None) -> pb.HistoryEvent:
+    return pb.HistoryEvent(
+        eventId=NO_ID,
+        timestamp=to_timestamp(at),
+        subOrchestrationInstanceCompleted=pb.SubOrchestrationInstanceCompletedEvent(
+            taskScheduledId=task_id, result=result
+        ),
+    )
+
+
+def child_failed(at: int, task_id: int, details: pb.TaskFailureDetails) -> pb.HistoryEvent:
+    return pb.HistoryEvent(
+        eventId=NO_ID,
+        timestamp=to_timestamp(at),
+        subOrchestrationInstanceFailed=pb.SubOrchestrationInstanceFailedEvent(
+            taskScheduledId=task_id, failureDetails=details
+        ),
+    )
+
+
+def failure(error_type: str, message: str) -> pb.TaskFailureDetails:
+    """A failure that the scheduler itself reports."""
+    return pb.TaskFailureDetails(errorType=error_type, errorMessage=message)
+
+
+def started_event(instance: Instance) -> pb.HistoryEvent:
+    """The ExecutionStarted event of the instance's current generation."""
+    return pb.HistoryEvent.FromString(instance.started)
+
+
+def next_clock(instance: Instance, ctx: Context, *, at_least: int = 0, tick: int = 1_000) -> int:
+    """A time for the next OrchestratorStarted: now, but later than the last one by a tick at least.
+
+    A tick is a microsecond, the finest step that every SDK of the family can see.
+    """
+    return max(ctx.now, instance.clock + tick, at_least)
+
+
+_SMALL = [bytes((n,)) for n in range(128)]
+
+
+def _varint(number: int) -> bytes:
+    if number < 128:
+        return _SMALL[number]
+    out = bytearray()
+    while number >= 128:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def encode_chunk(events: Iterable[bytes]) -> bytes:
+    """The bytes of a ``HistoryChunk`` made of events that are already serialized."""
+    parts: list[bytes] = []
+    for event in events:
+        parts += (b"\x0a", _varint(len(event)), event)
+    return b"".join(parts)

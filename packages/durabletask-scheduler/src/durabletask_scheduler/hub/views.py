@@ -1,0 +1,128 @@
+"""What others get to see of an instance: its state, its history, its work item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.wrappers_pb2 import StringValue
+
+from durabletask_scheduler.hub.model import HistoryRow, Instance, Turn
+from durabletask_scheduler.hub.times import to_timestamp
+
+
+class Described(Protocol):
+    """What :func:`orchestration_state` reads; instances and the rows of queries both have it."""
+
+    @property
+    def instance_id(self) -> str: ...
+    @property
+    def execution_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str | None: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def created_at(self) -> int: ...
+    @property
+    def updated_at(self) -> int: ...
+    @property
+    def scheduled_at(self) -> int: ...
+    @property
+    def completed_at(self) -> int: ...
+    @property
+    def custom_status(self) -> str | None: ...
+    @property
+    def tags(self) -> dict[str, str]: ...
+    @property
+    def parent_instance_id(self) -> str: ...
+    @property
+    def started(self) -> bytes: ...
+    @property
+    def completed(self) -> bytes: ...
+
+
+_ENTITY_PARAMETERS = pb.OrchestratorEntityParameters(entityMessageReorderWindow=Duration())
+
+
+def orchestration_state(instance: Described, *, payloads: bool) -> pb.OrchestrationState:
+    """The public state of an instance.
+
+    Args:
+        payloads: with input and output; custom status and failure details are always there.
+    """
+    state = pb.OrchestrationState(
+        instanceId=instance.instance_id,
+        name=instance.name,
+        version=_text(instance.version),
+        orchestrationStatus=pb.OrchestrationStatus.ValueType(instance.status),
+        scheduledStartTimestamp=to_timestamp(instance.scheduled_at) if instance.scheduled_at else None,
+        createdTimestamp=to_timestamp(instance.created_at),
+        lastUpdatedTimestamp=to_timestamp(instance.updated_at),
+        customStatus=_text(instance.custom_status),
+        executionId=_text(instance.execution_id),
+        completedTimestamp=to_timestamp(instance.completed_at) if instance.completed_at else None,
+        parentInstanceId=_text(instance.parent_instance_id or None),
+        tags=instance.tags,
+    )
+    if payloads and instance.started:
+        started = pb.HistoryEvent.FromString(instance.started).executionStarted
+        if started.HasField("input"):
+            state.input.CopyFrom(started.input)
+    if instance.completed:
+        completed = pb.HistoryEvent.FromString(instance.completed).executionCompleted
+        if payloads and completed.HasField("result"):
+            state.output.CopyFrom(completed.result)
+        if completed.HasField("failureDetails"):
+            state.failureDetails.CopyFrom(completed.failureDetails)
+    return state
+
+
+def past_events(instance: Instance, rows: Iterable[HistoryRow]) -> list[pb.HistoryEvent]:
+    """The committed events of the current generation in order, without ExecutionCompleted.
+
+    OrchestratorStarted of the first turn, ExecutionStarted, then everything else. Empty if no turn
+    of this generation has been committed.
+    """
+    past: list[pb.HistoryEvent] = []
+    for row in rows:
+        past.extend(pb.HistoryChunk.FromString(row.events).events)
+    if past:
+        past.insert(1, pb.HistoryEvent.FromString(instance.started))
+    return past
+
+
+def full_history(instance: Instance, rows: Iterable[HistoryRow]) -> list[pb.HistoryEvent]:
+    """The same with ExecutionCompleted at the very end of a terminal instance."""
+    history = past_events(instance, rows)
+    if instance.completed:
+        history.append(pb.HistoryEvent.FromString(instance.completed))
+    return history
+
+
+def turn_request(instance: Instance, turn: Turn, past_rows: Iterable[HistoryRow] | None) -> pb.OrchestratorRequest:
+    """The work item of a turn.
+
+    Args:
+        past_rows: the history rows of the current generation; None to leave the past out, for
+            workers that keep it (warm) or fetch it (history streaming).
+    """
+    request = pb.OrchestratorRequest(
+        instanceId=instance.instance_id,
+        executionId=StringValue(value=instance.execution_id),
+        newEvents=turn.events,
+        entityParameters=_ENTITY_PARAMETERS,
+    )
+    if past_rows is not None:
+        request.pastEvents.extend(past_events(instance, past_rows))
+    if instance.trace_context:
+        request.orchestrationTraceContext.ParseFromString(instance.trace_context)
+    return request
+
+
+def _text(value: str | None) -> StringValue | None:
+    return None if value is None else StringValue(value=value)

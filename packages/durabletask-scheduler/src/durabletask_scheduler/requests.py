@@ -1,0 +1,152 @@
+"""What clients ask for that changes something: each request meets its instance on the engine thread."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+from google.protobuf.message import Message
+
+from durabletask_scheduler.dispatch import Kind
+from durabletask_scheduler.engine import Engine
+from durabletask_scheduler.hub import requests as rules
+from durabletask_scheduler.hub import views
+from durabletask_scheduler.hub.model import Instance
+from durabletask_scheduler.limits import check_batch
+
+Handler = Callable[[Engine, str, Any], Message]
+"""Takes engine, task hub and request; runs on the engine thread; the response leaves after the write."""
+
+
+def _start(engine: Engine, task_hub: str, request: pb.CreateInstanceRequest) -> pb.CreateInstanceResponse:
+    if not request.instanceId:
+        with_id = pb.CreateInstanceRequest()
+        with_id.CopyFrom(request)
+        with_id.instanceId = _new_id()
+        request = with_id
+    existing = _instance(engine, task_hub, request.instanceId)
+    engine.commit(rules.start(existing, request, task_hub, engine.context))
+    return pb.CreateInstanceResponse(instanceId=request.instanceId)
+
+
+def _raise_event(engine: Engine, task_hub: str, request: pb.RaiseEventRequest) -> pb.RaiseEventResponse:
+    instance = _instance(engine, task_hub, request.instanceId)
+    engine.commit(rules.raise_event(instance, request, engine.context))
+    return pb.RaiseEventResponse()
+
+
+def _terminate(engine: Engine, task_hub: str, request: pb.TerminateRequest) -> pb.TerminateResponse:
+    instance = _instance(engine, task_hub, request.instanceId)
+    engine.commit(rules.terminate(instance, request, engine.context))
+    return pb.TerminateResponse()
+
+
+def _suspend(engine: Engine, task_hub: str, request: pb.SuspendRequest) -> pb.SuspendResponse:
+    instance = _instance(engine, task_hub, request.instanceId)
+    engine.commit(rules.suspend(instance, request, engine.context))
+    return pb.SuspendResponse()
+
+
+def _resume(engine: Engine, task_hub: str, request: pb.ResumeRequest) -> pb.ResumeResponse:
+    instance = _instance(engine, task_hub, request.instanceId)
+    engine.commit(rules.resume(instance, request, engine.context))
+    return pb.ResumeResponse()
+
+
+def _rewind(engine: Engine, task_hub: str, request: pb.RewindInstanceRequest) -> pb.RewindInstanceResponse:
+    entry = engine.find(task_hub, request.instanceId)
+    instance = None if entry is None else entry.instance
+    history = [] if entry is None else views.full_history(entry.instance, engine.instances.history(entry))
+    engine.commit(rules.rewind(instance, request, history, engine.context))
+    return pb.RewindInstanceResponse()
+
+
+def _restart(engine: Engine, task_hub: str, request: pb.RestartInstanceRequest) -> pb.RestartInstanceResponse:
+    source = _instance(engine, task_hub, request.instanceId)
+    instance_id = _new_id() if request.restartWithNewInstanceId else request.instanceId
+    target = _instance(engine, task_hub, instance_id)
+    engine.commit(rules.restart(source, target, request, instance_id, engine.context))
+    return pb.RestartInstanceResponse(instanceId=instance_id)
+
+
+def _skip_graceful_terminations(
+    engine: Engine, task_hub: str, request: pb.SkipGracefulOrchestrationTerminationsRequest
+) -> pb.SkipGracefulOrchestrationTerminationsResponse:
+    check_batch(len(request.instanceBatch.instanceIds))
+    left = pb.SkipGracefulOrchestrationTerminationsResponse()
+    output = request.reason if request.HasField("reason") else None
+    for instance_id in request.instanceBatch.instanceIds:
+        instance = _instance(engine, task_hub, instance_id)
+        if instance is None or instance.is_terminal:
+            left.unterminatedInstanceIds.append(instance_id)
+        else:
+            terminate = pb.TerminateRequest(instanceId=instance_id, output=output)
+            engine.commit(rules.terminate(instance, terminate, engine.context))
+    return left
+
+
+def _complete_turn(engine: Engine, task_hub: str, response: pb.OrchestratorResponse) -> pb.CompleteTaskResponse:
+    engine.desk.complete_turn(task_hub, response)
+    return pb.CompleteTaskResponse()
+
+
+def _complete_activity(engine: Engine, task_hub: str, response: pb.ActivityResponse) -> pb.CompleteTaskResponse:
+    engine.desk.complete_activity(task_hub, response)
+    return pb.CompleteTaskResponse()
+
+
+def _abandon_turn(
+    engine: Engine, task_hub: str, request: pb.AbandonOrchestrationTaskRequest
+) -> pb.AbandonOrchestrationTaskResponse:
+    engine.desk.abandon(Kind.TURN, task_hub, request.completionToken)
+    return pb.AbandonOrchestrationTaskResponse()
+
+
+def _abandon_activity(
+    engine: Engine, task_hub: str, request: pb.AbandonActivityTaskRequest
+) -> pb.AbandonActivityTaskResponse:
+    engine.desk.abandon(Kind.ACTIVITY, task_hub, request.completionToken)
+    return pb.AbandonActivityTaskResponse()
+
+
+def purge_all(engine: Engine, task_hub: str, instance_ids: Sequence[str], *, single: bool) -> int:
+    """Delete the terminal ones among these instances; how many there were.
+
+    Args:
+        single: the first one was asked for by its id: a live one is refused (FAILED_PRECONDITION).
+    """
+    deleted = 0
+    for number, instance_id in enumerate(instance_ids):
+        instance = _instance(engine, task_hub, instance_id)
+        commit = rules.purge(instance, engine.context, single=single and number == 0)
+        if commit.deleted:
+            engine.commit(commit)
+            deleted += len(commit.deleted)
+    return deleted
+
+
+def _instance(engine: Engine, task_hub: str, instance_id: str) -> Instance | None:
+    entry = engine.find(task_hub, instance_id)
+    return None if entry is None else entry.instance
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "StartInstance": _start,
+    "RaiseEvent": _raise_event,
+    "TerminateInstance": _terminate,
+    "SuspendInstance": _suspend,
+    "ResumeInstance": _resume,
+    "RewindInstance": _rewind,
+    "RestartInstance": _restart,
+    "SkipGracefulOrchestrationTerminations": _skip_graceful_terminations,
+    "CompleteOrchestratorTask": _complete_turn,
+    "CompleteActivityTask": _complete_activity,
+    "AbandonTaskOrchestratorWorkItem": _abandon_turn,
+    "AbandonTaskActivityWorkItem": _abandon_activity,
+}

@@ -1,0 +1,73 @@
+"""The calls of the protocol, seen from no transport in particular.
+
+A transport (gRPC, in process) turns what arrives into ``SchedulerService.call`` or
+``SchedulerService.open_stream`` and gives one of the two things below to be answered with. It
+learns names, message types and arities from :data:`RPCS`, which is read off the descriptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+from google.protobuf import message_factory
+from google.protobuf.message import Message
+
+from durabletask_scheduler.hub.model import HubError
+
+SERVICE_NAME = "TaskHubSidecarService"
+
+Cancel = Callable[[], None]
+"""The caller went away. Frees its wait or ends its stream; idempotent, any thread, does not block."""
+
+
+class Reply(Protocol):
+    """Answers a unary call: called exactly once, on any thread, and must not block."""
+
+    def __call__(self, response: Message | None, error: HubError | None) -> None: ...
+
+
+class Sink(Protocol):
+    """Takes what a stream sends. Called on one thread at a time; must not block.
+
+    After ``close``, or once the caller has cancelled, anything more that arrives is to be ignored.
+    """
+
+    def send(self, message: Message) -> None: ...
+
+    def close(self, error: HubError | None = None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """One call of the protocol.
+
+    Attributes:
+        name: such as ``"StartInstance"``; its path is ``/TaskHubSidecarService/StartInstance``.
+        streaming: whether the answer is a stream; requests never are.
+    """
+
+    name: str
+    request_type: type[Message]
+    response_type: type[Message]
+    streaming: bool
+
+
+def _read_rpcs() -> dict[str, Rpc]:
+    service = pb.DESCRIPTOR.services_by_name[SERVICE_NAME]
+    return {
+        method.name: Rpc(
+            name=method.name,
+            request_type=message_factory.GetMessageClass(method.input_type),
+            response_type=message_factory.GetMessageClass(method.output_type),
+            streaming=bool(method.server_streaming),
+        )
+        for method in service.methods
+    }
+
+
+RPCS: Mapping[str, Rpc] = MappingProxyType(_read_rpcs())
+"""Every call of the protocol by name."""

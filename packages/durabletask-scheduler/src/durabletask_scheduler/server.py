@@ -1,0 +1,263 @@
+"""The gRPC server: one event loop on a thread of its own, handlers built from the protocol's descriptor."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+
+from durabletask_scheduler.health import health_handler
+from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.rpc import RPCS, SERVICE_NAME, Rpc
+from durabletask_scheduler.transport import Mailbox, Service, begin_call, begin_stream, status_of, text_metadata
+
+logger = logging.getLogger("durabletask_scheduler.server")
+
+MEBIBYTE = 1024 * 1024
+
+
+class ServerError(Exception):
+    """The server cannot be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How the server treats its connections.
+
+    Attributes:
+        max_receive_bytes: largest request; larger ones are refused with RESOURCE_EXHAUSTED. Workers answer a
+            turn with one message, so this bounds what one turn can schedule.
+        max_send_bytes: largest response; -1 for no limit (the receiver has its own).
+        keepalive_seconds: a connection that was silent for so long is pinged.
+        keepalive_timeout_seconds: a ping unanswered for so long ends the connection, so that work items held
+            by a vanished peer go to another.
+    """
+
+    max_receive_bytes: int = 64 * MEBIBYTE
+    max_send_bytes: int = -1
+    keepalive_seconds: float = 30.0
+    keepalive_timeout_seconds: float = 10.0
+
+    def channel_arguments(self) -> list[tuple[str, int]]:
+        """The same in gRPC's vocabulary."""
+        return [
+            ("grpc.max_receive_message_length", self.max_receive_bytes),
+            ("grpc.max_send_message_length", self.max_send_bytes),
+            ("grpc.keepalive_time_ms", int(self.keepalive_seconds * 1000)),
+            ("grpc.keepalive_timeout_ms", int(self.keepalive_timeout_seconds * 1000)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
+            # Clients ping as often as their own options say; they must not be disconnected for it.
+            ("grpc.http2.max_ping_strikes", 0),
+            # Otherwise a second scheduler shares the port and takes half of the calls.
+            ("grpc.so_reuseport", 0),
+        ]
+
+
+class GrpcServer:
+    """Serves one service on one port.
+
+    Args:
+        service: what answers.
+        host: name or address of the interface to listen on.
+        port: 0 lets the system choose.
+    """
+
+    def __init__(
+        self, service: Service, host: str = "127.0.0.1", port: int = 8080, options: ServerOptions | None = None
+    ) -> None:
+        self._service = service
+        self._host = host
+        self._port = port
+        self._options = options or ServerOptions()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run_loop, name="durabletask-grpc", daemon=True)
+        self._server: grpc.aio.Server | None = None
+        self._stopping: concurrent.futures.Future[None] | None = None
+
+    def start(self) -> int:
+        """Listen; afterwards calls are answered.
+
+        Returns:
+            the port.
+
+        Raises:
+            ServerError: the address cannot be listened on.
+        """
+        self._thread.start()
+        try:
+            port: int = self._on_loop(self._start()).result()
+            return port
+        except BaseException:
+            self._end_loop()
+            raise
+
+    def begin_stop(self, grace: float) -> None:
+        """Refuse new calls at once and give the running ones ``grace`` seconds; idempotent, does not wait."""
+        if self._server is not None and self._stopping is None:
+            self._stopping = self._on_loop(self._server.stop(grace))
+
+    def stop(self, grace: float = 5.0) -> None:
+        """Refuse new calls, wait for the running ones at most ``grace`` seconds, cancel the rest; idempotent."""
+        self.begin_stop(grace)
+        if self._stopping is not None and not self._loop.is_closed():
+            self._stopping.result()
+            self._end_loop()
+
+    async def _start(self) -> int:
+        mailbox = Mailbox(self._loop)
+        server = grpc.aio.server(options=self._options.channel_arguments())
+        handlers = {rpc.name: _handler(self._service, rpc, mailbox) for rpc in RPCS.values()}
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE_NAME, handlers), health_handler(SERVICE_NAME))
+        )
+        address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ServerError(_why_not(self._host, self._port)) from error
+        await server.start()
+        self._server = server
+        return port
+
+    def _on_loop(self, work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        leftover = asyncio.all_tasks(self._loop)
+        for task in leftover:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*leftover, return_exceptions=True))
+        self._loop.close()
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+def _why_not(host: str, port: int) -> str:
+    """Why the address cannot be bound: gRPC says only that it cannot."""
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in addresses:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+                probe.listen(1)
+    except OSError as error:
+        return f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port or host"
+    return f"cannot listen on {host}:{port}; choose another port or host"
+
+
+def _handler(service: Service, rpc: Rpc, mailbox: Mailbox) -> Any:
+    if rpc.streaming:
+        return grpc.unary_stream_rpc_method_handler(_stream_behavior(service, rpc, mailbox), None, _serialize)
+    return grpc.unary_unary_rpc_method_handler(_unary_behavior(service, rpc, mailbox), None, _serialize)
+
+
+async def _parse(rpc: Rpc, data: bytes, context: Any) -> Message:
+    """The request. Parsed here because gRPC would answer malformed bytes with UNKNOWN and log a traceback."""
+    try:
+        return rpc.request_type.FromString(data)
+    except DecodeError:
+        name = rpc.request_type.DESCRIPTOR.name
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{rpc.name} expects a serialized {name} message")
+        raise
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _unary_behavior(service: Service, rpc: Rpc, mailbox: Mailbox) -> Callable[[Any, Any], Any]:
+    async def answer(data: bytes, context: Any) -> Message | None:
+        request = await _parse(rpc, data, context)
+        answered: asyncio.Future[tuple[Message | None, HubError | None]]
+        answered = asyncio.get_running_loop().create_future()
+
+        def settle(response: Message | None, error: HubError | None) -> None:
+            if not answered.done():
+                answered.set_result((response, error))
+
+        def reply(response: Message | None, error: HubError | None) -> None:
+            mailbox.post(settle, response, error)
+
+        cancel = begin_call(service, rpc.name, request, text_metadata(context.invocation_metadata()), reply)
+        try:
+            response, error = await answered
+        except asyncio.CancelledError:
+            cancel()
+            raise
+        headers = service.initial_metadata(rpc.name)
+        if headers:
+            await context.send_initial_metadata(headers)
+        if error is not None:
+            await context.abort(*status_of(error))
+        return response
+
+    return answer
+
+
+def _stream_behavior(service: Service, rpc: Rpc, mailbox: Mailbox) -> Callable[[Any, Any], Any]:
+    async def feed(data: bytes, context: Any) -> None:
+        request = await _parse(rpc, data, context)
+        # At once: clients take headers for "connected".
+        await context.send_initial_metadata(service.initial_metadata(rpc.name))
+        sink = _StreamSink(mailbox)
+        cancel = begin_stream(service, rpc.name, request, text_metadata(context.invocation_metadata()), sink)
+        try:
+            while (message := await sink.next()) is not None:
+                await context.write(message)
+        finally:
+            cancel()
+        if sink.error is not None:
+            await context.abort(*status_of(sink.error))
+
+    return feed
+
+
+class _StreamSink:
+    """Messages between the service's thread and the handler that writes them."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.error: HubError | None = None
+        self._mailbox = mailbox
+        self._messages: deque[Message] = deque()
+        self._closed = False
+        self._news = asyncio.Event()
+
+    def send(self, message: Message) -> None:
+        self._mailbox.post(self._take, message)
+
+    def close(self, error: HubError | None = None) -> None:
+        self._mailbox.post(self._finish, error)
+
+    async def next(self) -> Message | None:
+        """The next message; None once the service closed the stream."""
+        while not self._messages:
+            if self._closed:
+                return None
+            self._news.clear()
+            await self._news.wait()
+        return self._messages.popleft()
+
+    def _take(self, message: Message) -> None:
+        self._messages.append(message)
+        self._news.set()
+
+    def _finish(self, error: HubError | None) -> None:
+        self.error = error
+        self._closed = True
+        self._news.set()

@@ -1,0 +1,281 @@
+"""The service: every call of the protocol, whatever it arrived on.
+
+Calls that change something and calls that wait go to the engine thread; queries go to reader threads.
+Nothing here blocks; everything is answered later, through the reply or the sink.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import warm
+from google.protobuf import empty_pb2
+from google.protobuf.message import Message
+
+from durabletask_scheduler import queries, requests
+from durabletask_scheduler.dispatch import Stream
+from durabletask_scheduler.engine import Command, Engine
+from durabletask_scheduler.group import send_reply
+from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.limits import ServiceOptions
+from durabletask_scheduler.readers import Readers, Reading
+from durabletask_scheduler.rpc import RPCS, Cancel, Reply, Rpc, Sink
+from durabletask_scheduler.storage import Storage
+from durabletask_scheduler.waiters import Ready, Wait, has_completed, has_started, state_response
+
+__all__ = ["RPCS", "Cancel", "Reply", "Rpc", "SchedulerService", "ServiceOptions", "Sink"]
+
+TASK_HUB_METADATA = "taskhub"
+
+_NO_ENTITIES = "this scheduler does not run entities"
+_UNSUPPORTED: Mapping[str, str] = {
+    "CompleteEntityTask": _NO_ENTITIES,
+    "AbandonTaskEntityWorkItem": _NO_ENTITIES,
+    "SignalEntity": _NO_ENTITIES,
+    "GetEntity": _NO_ENTITIES,
+    "QueryEntities": _NO_ENTITIES,
+    "CleanEntityStorage": _NO_ENTITIES,
+    "DeleteTaskHub": "task hubs are not deleted on request: purge their instances, or remove the scheduler's file",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A unary call on its way."""
+
+    rpc: str
+    request: Any
+    metadata: Mapping[str, str]
+    task_hub: str
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCall:
+    """A streaming call on its way; ``cancelled`` is set once the caller went away."""
+
+    request: Any
+    task_hub: str
+    sink: Sink
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def fail(self, error: HubError) -> None:
+        """End the stream with an error. A transport that fails to take it must not harm the others."""
+        send_reply(lambda _, reason: self.sink.close(reason), None, error)
+
+
+class SchedulerService:
+    """One scheduler over one store: the engine thread and a few readers.
+
+    The store stays the caller's: open it before, close it after :meth:`stop`.
+    """
+
+    def __init__(self, storage: Storage, options: ServiceOptions | None = None) -> None:
+        self._storage = storage
+        self._options = options or ServiceOptions()
+        self._engine = Engine(storage, self._options)
+        self._readers = Readers(self._options.readers)
+        self._task_hubs: set[str] = set()
+        self._handlers = self._unary_handlers()
+
+    def start(self) -> None:
+        """Take up the work of the store. A service starts once.
+
+        Raises:
+            StorageError: the store could not be read.
+        """
+        self._task_hubs.update(self._storage.task_hubs())
+        self._engine.start()
+        self._readers.start()
+
+    def stop(self, timeout: float) -> None:
+        """Finish what has been accepted, end streams and waits (UNAVAILABLE), and end the threads.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            TimeoutError: a thread is still busy; the store must not be closed yet.
+        """
+        deadline = time.monotonic() + timeout
+        stopped = self._engine.stop(timeout)
+        stopped = self._readers.stop(max(0.0, deadline - time.monotonic())) and stopped
+        if not stopped:
+            raise TimeoutError(f"the scheduler did not stop within {timeout} s; a write or a query is still under way")
+
+    def initial_metadata(self, rpc: str) -> tuple[tuple[str, str], ...]:
+        """Initial metadata of the answers to a call."""
+        return ((warm.HEADER, warm.VERSION),) if rpc == "Hello" else ()
+
+    def call(self, rpc: str, request: Message, metadata: Mapping[str, str], reply: Reply) -> Cancel:
+        """Begin a unary call.
+
+        Args:
+            request: treated as immutable from here on.
+            metadata: by lower-case key; ``taskhub`` names the task hub, the default one if it is missing.
+        """
+        task_hub = metadata.get(TASK_HUB_METADATA) or self._options.default_task_hub
+        if task_hub not in self._task_hubs and rpc != "CreateTaskHub":
+            send_reply(reply, None, _no_hub(task_hub))
+            return _nothing
+        return self._handlers[rpc](Call(rpc, request, metadata, task_hub, reply))
+
+    def open_stream(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Cancel:
+        """Begin a streaming call; see :meth:`call`."""
+        task_hub = metadata.get(TASK_HUB_METADATA) or self._options.default_task_hub
+        call = StreamCall(request, task_hub, sink)
+        if task_hub not in self._task_hubs:
+            call.fail(_no_hub(task_hub))
+            return _nothing
+        return {"GetWorkItems": self._work_items, "StreamInstanceHistory": self._history}[rpc](call)
+
+    def _unary_handlers(self) -> Mapping[str, Callable[[Call], Cancel]]:
+        handlers: dict[str, Callable[[Call], Cancel]] = {
+            "Hello": _hello,
+            "GetInstance": self._get_instance,
+            "WaitForInstanceStart": partial(self._wait, has_started),
+            "WaitForInstanceCompletion": partial(self._wait, has_completed),
+            "CreateTaskHub": self._create_task_hub,
+        }
+        handlers.update((rpc, partial(self._change, handler)) for rpc, handler in requests.HANDLERS.items())
+        handlers.update((rpc, partial(self._read, handler)) for rpc, handler in queries.HANDLERS.items())
+        missing = {rpc: partial(_unsupported, what) for rpc, what in _UNSUPPORTED.items()}
+        return handlers | missing
+
+    # -- changes and waits: the engine thread ---------------------------------------------------
+
+    def _change(self, handler: requests.Handler, call: Call) -> Cancel:
+        run = partial(handler, self._engine, call.task_hub, call.request)
+        self._engine.submit(Command(run, call.reply))
+        return _nothing
+
+    def _get_instance(self, call: Call) -> Cancel:
+        def answer() -> None:
+            entry = self._engine.find(call.task_hub, call.request.instanceId)
+            payloads = call.request.getInputsAndOutputs
+            found = pb.GetInstanceResponse() if entry is None else state_response(entry.instance, payloads=payloads)
+            send_reply(call.reply, found, None)
+
+        self._after_write(call.reply, answer)
+        return _nothing
+
+    def _wait(self, ready: Ready, call: Call) -> Cancel:
+        request: pb.GetInstanceRequest = call.request
+        wait = Wait(call.task_hub, request.instanceId, ready, request.getInputsAndOutputs, call.reply)
+        engine = self._engine
+
+        def park() -> None:
+            entry = engine.find(wait.task_hub, wait.instance_id)
+            engine.waiters.park(wait, None if entry is None else entry.instance)
+
+        self._after_write(call.reply, park)
+        return partial(engine.submit, Command(partial(engine.waiters.cancel, wait)))
+
+    def _after_write(self, reply: Reply, action: Callable[[], None]) -> None:
+        """See the state as committed: what others change in the same tick counts, but only once durable."""
+        engine = self._engine
+        engine.submit(Command(partial(engine.after_write, reply, action), reply))
+
+    def _create_task_hub(self, call: Call) -> Cancel:
+        def create() -> Message:
+            if call.request.recreateIfExists and call.task_hub in self._task_hubs:
+                raise HubError(
+                    "FAILED_PRECONDITION",
+                    f"task hub '{call.task_hub}' exists and is not deleted on request; "
+                    "purge its instances, or start the scheduler on a new file",
+                )
+            self._storage.add_task_hub(call.task_hub)
+            self._task_hubs.add(call.task_hub)
+            return pb.CreateTaskHubResponse()
+
+        self._engine.submit(Command(create, call.reply))
+        return _nothing
+
+    # -- queries: reader threads ----------------------------------------------------------------
+
+    def _read(self, handler: Callable[[queries.Query], Message], call: Call) -> Cancel:
+        query = queries.Query(self._engine, self._storage, call.task_hub, call.request, call.metadata)
+
+        def run() -> None:
+            send_reply(call.reply, handler(query), None)
+
+        self._readers.submit(Reading(run, partial(send_reply, call.reply, None)))
+        return _nothing
+
+    # -- streams --------------------------------------------------------------------------------
+
+    def _work_items(self, call: StreamCall) -> Cancel:
+        engine = self._engine
+        opened: list[Stream] = []
+
+        def begin() -> None:
+            if not call.cancelled.is_set():
+                opened.append(engine.desk.open_stream(call.task_hub, call.request, call.sink))
+
+        def end() -> None:
+            for stream in opened:
+                engine.desk.end_stream(stream)
+
+        def cancel() -> None:
+            call.cancelled.set()
+            engine.submit(Command(end))
+
+        engine.submit(Command(begin, lambda _, error: call.fail(error) if error is not None else None))
+        return cancel
+
+    def _history(self, call: StreamCall) -> Cancel:
+        if call.request.forWorkItemProcessing:
+            self._past_of_turn(call)
+        else:
+            read = partial(queries.instance_history, self._storage, call.task_hub, call.request)
+            self._send_history(call, read)
+        return call.cancelled.set
+
+    def _past_of_turn(self, call: StreamCall) -> None:
+        """Just what the turn in flight has as its past, not what arrives meanwhile."""
+        engine = self._engine
+
+        def begin() -> None:
+            lease = engine.desk.lease_of_turn(call.task_hub, call.request.instanceId)
+            if lease is None:
+                call.fail(HubError("NOT_FOUND", f"'{call.request.instanceId}' has no turn in flight; abandon it"))
+                return
+            snapshot = copy.copy(lease.work.entry.instance)
+            self._send_history(call, partial(queries.past_of_turn, self._storage, snapshot, lease.history_key))
+
+        engine.submit(Command(begin, lambda _, error: call.fail(error) if error is not None else None))
+
+    def _send_history(self, call: StreamCall, read: Callable[[], list[pb.HistoryEvent]]) -> None:
+        def run() -> None:
+            for chunk in queries.chunks(read()):
+                if call.cancelled.is_set():
+                    return
+                call.sink.send(chunk)
+            call.sink.close()
+
+        self._readers.submit(Reading(run, call.fail))
+
+
+def _hello(call: Call) -> Cancel:
+    send_reply(call.reply, empty_pb2.Empty(), None)
+    return _nothing
+
+
+def _unsupported(what: str, call: Call) -> Cancel:
+    send_reply(call.reply, None, HubError("UNIMPLEMENTED", what))
+    return _nothing
+
+
+def _no_hub(task_hub: str) -> HubError:
+    return HubError("NOT_FOUND", f"Task hub not found: {task_hub}")
+
+
+def _nothing() -> None:
+    """Nothing to cancel: the call is answered without waiting for anybody."""

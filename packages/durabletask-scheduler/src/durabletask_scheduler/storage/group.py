@@ -1,0 +1,91 @@
+"""What a group of commits comes to: the rows that are left to write once the commits cancel out.
+
+An event that arrives and is consumed within one group never touches the disk, and an instance
+that changed ten times is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from durabletask_scheduler.hub.model import Commit, HistoryRow, InboxRow, Instance, OpenTask
+
+Added = TypeVar("Added")
+
+
+@dataclass(slots=True)
+class GroupEffect:
+    """Changes to what is stored, to be applied in the order of the fields.
+
+    Attributes:
+        deleted: instances of which every row goes.
+        history_dropped: instances whose stored history rows go.
+        created, updated: instance rows by key; no key is in both.
+        restarted: keys among ``updated`` whose ``started`` event has to be replaced.
+        history: rows to append by instance key, oldest first.
+        closed, opened: keys of stored task rows that go; (instance key, task) by task key.
+        inbox_removed, inbox_added: keys of stored inbox rows that go; new rows by key.
+    """
+
+    deleted: set[int] = field(default_factory=set)
+    history_dropped: set[int] = field(default_factory=set)
+    created: dict[int, Instance] = field(default_factory=dict)
+    updated: dict[int, Instance] = field(default_factory=dict)
+    restarted: set[int] = field(default_factory=set)
+    history: dict[int, list[HistoryRow]] = field(default_factory=dict)
+    closed: list[int] = field(default_factory=list)
+    opened: dict[int, tuple[int, OpenTask]] = field(default_factory=dict)
+    inbox_removed: list[int] = field(default_factory=list)
+    inbox_added: dict[int, InboxRow] = field(default_factory=dict)
+
+    def add(self, commit: Commit) -> None:
+        """Take in the next commit of the group."""
+        if commit.deleted:
+            self._delete(commit.deleted)
+        for key in commit.history_dropped:
+            self.history.pop(key, None)
+            if key not in self.created:
+                self.history_dropped.add(key)
+        for instance in commit.created:
+            self.created[instance.key] = instance
+        for key, instance in commit.updated.items():
+            (self.created if key in self.created else self.updated)[key] = instance
+        for key in commit.restarted:
+            if key not in self.created:
+                self.restarted.add(key)
+        for row in commit.history:
+            self.history.setdefault(row.instance_key, []).append(row)
+        _cancel(commit.closed, self.opened, self.closed)
+        for instance_key, task in commit.opened:
+            self.opened[task.key] = (instance_key, task)
+        _cancel(commit.inbox_removed, self.inbox_added, self.inbox_removed)
+        for inbox_row in commit.inbox_added:
+            self.inbox_added[inbox_row.key] = inbox_row
+
+    def _delete(self, keys: Sequence[int]) -> None:
+        gone = set(keys)
+        self.deleted.update(key for key in gone if key not in self.created)
+        for key in gone:
+            self.created.pop(key, None)
+            self.updated.pop(key, None)
+            self.history.pop(key, None)
+        self.history_dropped -= gone
+        self.restarted -= gone
+        self.opened = {key: entry for key, entry in self.opened.items() if entry[0] not in gone}
+        self.inbox_added = {key: row for key, row in self.inbox_added.items() if row.instance_key not in gone}
+
+
+def _cancel(removed: Iterable[int], added: MutableMapping[int, Added], stored: list[int]) -> None:
+    for key in removed:
+        if added.pop(key, None) is None:
+            stored.append(key)
+
+
+def net_effect(commits: Iterable[Commit]) -> GroupEffect:
+    """What remains of commits that are written together, taken in order."""
+    effect = GroupEffect()
+    for commit in commits:
+        effect.add(commit)
+    return effect

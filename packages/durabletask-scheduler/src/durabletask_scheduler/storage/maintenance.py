@@ -1,0 +1,117 @@
+"""What an operator does with a SQLite store: back it up, check it, make it smaller."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from durabletask_scheduler.storage import StorageError, StorageUnusable
+from durabletask_scheduler.storage.ownership import Ownership
+from durabletask_scheduler.storage.sqlite_file import connect, schema_version, unusable
+from durabletask_scheduler.storage.statements import statements
+
+_FINDINGS = {
+    "unknown_hub": "instance row {0} belongs to task hub {1}, which does not exist",
+    "orphan_started": "a started event belongs to instance row {1}, which does not exist",
+    "orphan_history": "history row {0} belongs to instance row {1}, which does not exist",
+    "orphan_task": "open task {0} belongs to instance row {1}, which does not exist",
+    "orphan_inbox": "inbox row {0} belongs to instance row {1}, which does not exist",
+    "no_started": "instance {1!r} (row {0}) is not finished and has no started event",
+    "no_completed": "instance {1!r} (row {0}) is finished and lacks its completed event or its time",
+    "completed_but_live": "instance {1!r} (row {0}) is not finished and has a completed event or its time",
+    "open_at_end": "instance {1!r} is finished and has an open task (row {0})",
+    "inbox_at_end": "instance {1!r} is finished and has an event waiting (inbox row {0})",
+    "task_without_history": "open task {0} of instance {1!r} has no history row of its scheduling",
+    "event_count": "instance row {0} counts its events wrongly: {1}",
+}
+_MOST = 100
+
+
+def backup(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a store, also while a scheduler uses it; the copy is as of one moment between two writes.
+
+    Args:
+        source: the store's file.
+        target: the new file, private to its owner; it appears when it is complete.
+
+    Raises:
+        StorageUnusable: ``source`` is not a scheduler's file.
+        StorageError: ``target`` exists or cannot be written; nothing is left behind.
+    """
+    target_path = Path(target)
+    partial = target_path.with_name(target_path.name + ".partial")
+    with _open(Path(source), read_only=True) as connection:
+        if target_path.exists():
+            raise StorageError(f"{target_path} exists; remove it or give another name")
+        try:
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+            with closing(connect(partial, read_only=False)) as copy:
+                connection.backup(copy)
+                # One file without a log beside it, readable from read-only media.
+                copy.execute("PRAGMA journal_mode = DELETE")
+            os.replace(partial, target_path)
+        except (sqlite3.Error, OSError) as error:
+            partial.unlink(missing_ok=True)
+            raise StorageError(f"the backup {target_path} could not be written: {error}") from error
+
+
+def check(path: str | os.PathLike[str]) -> list[str]:
+    """What is wrong with a store, one line each; empty if it is sound. Works while a scheduler uses it.
+
+    At most 100 lines of a kind are given.
+
+    Raises:
+        StorageUnusable: ``path`` is not a scheduler's file.
+    """
+    with _open(Path(path), read_only=True) as connection:
+        try:
+            connection.execute("BEGIN")
+            damage = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_MOST})") if row[0] != "ok"]
+            return damage or list(_broken_rules(connection))
+        except sqlite3.DatabaseError as error:
+            return [f"the file is damaged ({error}); restore a backup"]
+
+
+def _broken_rules(connection: sqlite3.Connection) -> Iterator[str]:
+    for name, statement in statements("sqlite", "check").items():
+        for row in connection.execute(statement).fetchmany(_MOST):
+            yield _FINDINGS[name].format(*row)
+
+
+def vacuum(path: str | os.PathLike[str]) -> int:
+    """Rewrite a store without the room that purged instances left, and return how many bytes smaller it is.
+
+    No scheduler may be using it; needs as much free disk space as the store is large.
+
+    Raises:
+        StorageUnusable: ``path`` is not a scheduler's file, or a scheduler is using it.
+        StorageError: it could not be done (disk full); nothing is lost.
+    """
+    file = Path(path)
+    with _open(file, read_only=False) as connection, closing(Ownership(file)):
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            before = file.stat().st_size
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise StorageError(f"{file} was left as it was: {error}") from error
+        return before - file.stat().st_size
+
+
+@contextmanager
+def _open(path: Path, *, read_only: bool) -> Iterator[sqlite3.Connection]:
+    if not path.is_file():
+        raise StorageUnusable(f"there is no file {path}; give the path of a scheduler's file")
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(closing(connect(path, read_only=read_only)))
+            version = schema_version(connection, str(path))
+        except sqlite3.Error as error:
+            raise unusable(path, error) from error
+        if version == 0:
+            raise StorageUnusable(f"{path} holds no scheduler's data; give the path of a scheduler's file")
+        yield connection

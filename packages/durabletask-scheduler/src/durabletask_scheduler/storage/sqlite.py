@@ -1,0 +1,204 @@
+"""The default store: one SQLite file that one scheduler owns."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from durabletask_scheduler.hub.model import Commit, HistoryRow, Instance
+from durabletask_scheduler.storage import InstanceFilter, InstanceSummary, LiveInstance, Storage, StorageError
+from durabletask_scheduler.storage.group import GroupEffect, net_effect
+from durabletask_scheduler.storage.sqlite_connections import Connections, FileConnections, MemoryConnections
+from durabletask_scheduler.storage.sqlite_pages import Query, completed_page, created_page
+from durabletask_scheduler.storage.sqlite_rows import (
+    Row,
+    changing_columns,
+    fixed_columns,
+    instance_from,
+    summary_from,
+    task_columns,
+)
+from durabletask_scheduler.storage.statements import statements
+
+SYNCHRONOUS = ("FULL", "NORMAL", "OFF")
+
+_READ = statements("sqlite", "read")
+_WRITE = statements("sqlite", "write")
+
+# A value that SQLite cannot hold is treated like a disk that cannot: the group is refused, the store stays usable.
+_ERRORS = (sqlite3.Error, OverflowError, UnicodeError)
+
+
+class SqliteStorage(Storage):
+    """A store in one SQLite file, or in memory.
+
+    Args:
+        path: the file, created (private to its owner) if it does not exist; its directory must.
+            ``":memory:"`` keeps everything in this process and forgets it on ``close``.
+        synchronous: when a write counts as done. ``"FULL"`` (default): it survives a power loss.
+            ``"NORMAL"``: it survives the end of the process; a power loss may take the last writes,
+            never a part of one. ``"OFF"``: a power loss may damage the file.
+
+    Raises:
+        StorageUnusable: the file cannot be used, or another scheduler has it; the message says why
+            and what to do.
+        ValueError: ``synchronous`` is something else.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, synchronous: str = "FULL") -> None:
+        if synchronous not in SYNCHRONOUS:
+            raise ValueError(f"synchronous must be one of {', '.join(SYNCHRONOUS)}, not {synchronous!r}")
+        in_memory = os.fspath(path) == ":memory:"
+        self._connections: Connections = MemoryConnections() if in_memory else FileConnections(Path(path), synchronous)
+        self._hubs: dict[str, int] = dict(self._rows("task_hubs"))
+
+    def write(self, commits: Sequence[Commit]) -> None:
+        batches = [(statement, rows) for statement, rows in self._batches(net_effect(commits)) if rows]
+        if not batches:
+            return
+        with self._transaction() as connection:
+            for statement, rows in batches:
+                connection.executemany(_WRITE[statement], rows)
+
+    def add_task_hub(self, task_hub: str) -> None:
+        if task_hub not in self._hubs:
+            with self._transaction() as connection:
+                connection.execute(_WRITE["add_task_hub"], (task_hub,))
+            self._hubs = dict(self._rows("task_hubs"))
+
+    def last_key(self) -> int:
+        return int(self._rows("last_key")[0][0])
+
+    def load(self, task_hub: str, instance_id: str) -> Instance | None:
+        return self._load("instance_by_id", (task_hub, instance_id))
+
+    def load_key(self, key: int) -> Instance | None:
+        return self._load("instance_by_key", (key,))
+
+    def live(self) -> Iterator[LiveInstance]:
+        return (LiveInstance(*row) for row in self._rows("live"))
+
+    def history(self, key: int) -> list[HistoryRow]:
+        return [HistoryRow(*row) for row in self._rows("history", (key,))]
+
+    def history_row(self, history_key: int) -> HistoryRow | None:
+        rows = self._rows("history_row", (history_key,))
+        return HistoryRow(*rows[0]) if rows else None
+
+    def children(self, task_hub: str, parent_instance_id: str) -> list[str]:
+        return [row[0] for row in self._rows("children", (task_hub, parent_instance_id))]
+
+    def query(
+        self, task_hub: str, where: InstanceFilter, *, limit: int, after: tuple[int, int] | None, payloads: bool
+    ) -> list[InstanceSummary]:
+        hub = self._hubs.get(task_hub, 0)
+        return self._page(created_page(hub, where, limit=limit, after=after, payloads=payloads))
+
+    def query_completed(
+        self, task_hub: str, where: InstanceFilter, *, limit: int, after: tuple[int, int] | None
+    ) -> list[InstanceSummary]:
+        return self._page(completed_page(self._hubs.get(task_hub, 0), where, limit=limit, after=after))
+
+    def counts(self, task_hub: str) -> dict[int, int]:
+        return dict(self._rows("counts", (task_hub,)))
+
+    def task_hubs(self) -> list[str]:
+        return [row[0] for row in self._rows("task_hubs")]
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def _batches(self, effect: GroupEffect) -> list[tuple[str, list[Row]]]:
+        """The statements of a group in order, each with its rows."""
+        deleted = [(key,) for key in effect.deleted]
+        started = [instance for key, instance in effect.updated.items() if key in effect.restarted]
+        return [
+            ("delete_open_tasks", deleted),
+            ("delete_inbox", deleted),
+            ("delete_history", [*deleted, *((key,) for key in effect.history_dropped)]),
+            ("delete_started", deleted),
+            ("delete_instance", deleted),
+            (
+                "insert_instance",
+                [
+                    changing_columns(instance) + fixed_columns(instance, self._hub_key(instance))
+                    for instance in effect.created.values()
+                ],
+            ),
+            ("update_instance", [(*changing_columns(instance), key) for key, instance in effect.updated.items()]),
+            ("put_started", [(instance.key, instance.started) for instance in (*effect.created.values(), *started)]),
+            (
+                "insert_history",
+                [
+                    (row.key, row.instance_key, row.count, row.events)
+                    for rows in effect.history.values()
+                    for row in rows
+                ],
+            ),
+            ("close_task", [(key,) for key in effect.closed]),
+            ("open_task", [task_columns(*entry) for entry in effect.opened.values()]),
+            ("remove_inbox", [(key,) for key in effect.inbox_removed]),
+            ("add_inbox", [(row.key, row.instance_key, row.event) for row in effect.inbox_added.values()]),
+        ]
+
+    def _hub_key(self, instance: Instance) -> int:
+        hub = self._hubs.get(instance.task_hub)
+        if hub is None:
+            raise StorageError(f"there is no task hub {instance.task_hub!r} in the store; add it first")
+        return hub
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connections.writing() as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                self._connections.verify()
+                connection.execute("COMMIT")
+            except BaseException as error:
+                _roll_back(connection)
+                if isinstance(error, _ERRORS):
+                    raise StorageError(f"nothing was written: {error}") from error
+                raise
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """One reader, for which nothing changes between its statements."""
+        with self._connections.reading() as connection:
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            except _ERRORS as error:
+                raise StorageError(f"the store could not be read: {error}") from error
+            finally:
+                _roll_back(connection)
+
+    def _rows(self, statement: str, parameters: Row = ()) -> list[Any]:
+        with self._snapshot() as connection:
+            return connection.execute(_READ[statement], parameters).fetchall()
+
+    def _load(self, statement: str, parameters: Row) -> Instance | None:
+        with self._snapshot() as connection:
+            row = connection.execute(_READ[statement], parameters).fetchone()
+            if row is None:
+                return None
+            tasks = connection.execute(_READ["open_tasks"], (row[0],)).fetchall()
+            inbox = connection.execute(_READ["inbox"], (row[0],)).fetchall()
+        return instance_from(row, tasks, inbox)
+
+    def _page(self, query: Query | None) -> list[InstanceSummary]:
+        if query is None:
+            return []
+        with self._snapshot() as connection:
+            rows = connection.execute(*query).fetchall()
+        return [summary_from(row) for row in rows]
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    # After some failures (a full disk, an I/O error) SQLite has rolled back by itself.
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

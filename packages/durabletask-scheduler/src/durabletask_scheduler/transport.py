@@ -1,0 +1,169 @@
+"""What every transport shares: the service as it sees it, safe calls, and the way into an event loop.
+
+Three transports lead to one service: a gRPC server, and the two in-process channels. None of them
+knows what the calls mean. Results arrive on the service's threads; :class:`Mailbox` carries them
+into an event loop, many at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.message import Message
+
+from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.rpc import RPCS, Cancel, Reply, Rpc, Sink
+
+logger = logging.getLogger("durabletask_scheduler.transport")
+
+MetadataPairs = tuple[tuple[str, str], ...]
+Serializer = Callable[[Any], bytes]
+Deserializer = Callable[[bytes], Any]
+
+MAX_DETAILS_BYTES = 2000
+"""How much of an error message travels, in UTF-8. Other than ASCII grows threefold on the wire, and gRPC drops
+calls whose trailing metadata exceeds 8 KiB."""
+
+
+class Service(Protocol):
+    """What a transport needs of the scheduler's service."""
+
+    def call(self, rpc: str, request: Message, metadata: Mapping[str, str], reply: Reply) -> Cancel: ...
+
+    def open_stream(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Cancel: ...
+
+    def initial_metadata(self, rpc: str) -> MetadataPairs: ...
+
+
+def begin_call(service: Service, rpc: str, request: Message, metadata: Mapping[str, str], reply: Reply) -> Cancel:
+    """Start a unary call; whatever the service raises becomes its answer."""
+    try:
+        return service.call(rpc, request, metadata, reply)
+    except Exception as error:
+        reply(None, _as_hub_error(rpc, error))
+    return _nothing_to_cancel
+
+
+def begin_stream(service: Service, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Cancel:
+    """Start a stream; whatever the service raises ends it."""
+    try:
+        return service.open_stream(rpc, request, metadata, sink)
+    except Exception as error:
+        sink.close(_as_hub_error(rpc, error))
+    return _nothing_to_cancel
+
+
+def _as_hub_error(rpc: str, error: Exception) -> HubError:
+    if isinstance(error, HubError):
+        return error
+    logger.error("%s failed inside the scheduler; the caller gets INTERNAL", rpc, exc_info=error)
+    return HubError("INTERNAL", f"{rpc} failed inside the scheduler: {type(error).__name__}: {error}")
+
+
+def _nothing_to_cancel() -> None:
+    pass
+
+
+def not_served(rpc: str) -> tuple[grpc.StatusCode, str]:
+    """The status of a method that the protocol does not have, or has in another arity."""
+    kinds = ", ".join(sorted(name for name, known in RPCS.items() if known.streaming))
+    text = f"this scheduler has no call {rpc!r} of this kind; {kinds} answer with a stream, all others with one message"
+    return grpc.StatusCode.UNIMPLEMENTED, text
+
+
+def status_of(error: HubError) -> tuple[grpc.StatusCode, str]:
+    """The gRPC status of a refusal; its text is cut to :data:`MAX_DETAILS_BYTES`."""
+    text = error.message.encode("utf-8", "replace")
+    if len(text) > MAX_DETAILS_BYTES:
+        text = text[: MAX_DETAILS_BYTES - 3] + b"..."
+    return grpc.StatusCode[error.code], text.decode("utf-8", "ignore")
+
+
+def text_metadata(metadata: Iterable[tuple[str, Any]] | None) -> dict[str, str]:
+    """Call metadata as a mapping of its text values; binary values (keys ending in ``-bin``) are left out."""
+    if not metadata:
+        return {}
+    return {key: value for key, value in metadata if isinstance(value, str)}
+
+
+class MessageBridge:
+    """Lets callers pass messages as objects, and callers with another copy of the protocol pass their own.
+
+    Args:
+        rpc: the call.
+        serialize: the caller's request serializer, if its stub gave one.
+        deserialize: the caller's response deserializer, if its stub gave one.
+    """
+
+    def __init__(self, rpc: Rpc, serialize: Serializer | None, deserialize: Deserializer | None) -> None:
+        self._rpc = rpc
+        self._serialize = serialize
+        self._deserialize = deserialize
+
+    def incoming(self, request: Any) -> tuple[Message, Deserializer | None]:
+        """The request as the service wants it, and what turns responses into the caller's messages, if anything must.
+
+        Raises:
+            TypeError: neither our message nor one that the caller's stub can serialize.
+        """
+        expected = self._rpc.request_type
+        if type(request) is expected:
+            return request, None
+        if self._serialize is None or not isinstance(request, Message):
+            found = f"{type(request).__module__}.{type(request).__qualname__}"
+            raise TypeError(f"{self._rpc.name} expects a {expected.DESCRIPTOR.name} message, found {found}")
+        return expected.FromString(self._serialize(request)), self._deserialize
+
+
+def rpc_name(method: str) -> str:
+    """The name in a method path such as ``/TaskHubSidecarService/Hello``."""
+    return method.rpartition("/")[2]
+
+
+def bridge_for(
+    method: str, serialize: Serializer | None, deserialize: Deserializer | None, *, streaming: bool
+) -> MessageBridge | None:
+    """The bridge for a method that the protocol has in this arity, else None."""
+    rpc = RPCS.get(rpc_name(method))
+    return MessageBridge(rpc, serialize, deserialize) if rpc is not None and rpc.streaming == streaming else None
+
+
+class Mailbox:
+    """Runs callables on one event loop; many that are posted together wake the loop once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._letters: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._awake = False
+
+    def post(self, function: Callable[..., object], *args: Any) -> bool:
+        """Have ``function(*args)`` called on the loop; on any thread, in the order of posting.
+
+        Returns:
+            False if the loop is closed, so that nobody will ever read the letter.
+        """
+        self._letters.append((function, args))
+        if self._awake:
+            return True
+        self._awake = True
+        try:
+            self._loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            self._letters.clear()
+            return False
+        return True
+
+    def _deliver(self) -> None:
+        self._awake = False
+        while self._letters:
+            function, args = self._letters.popleft()
+            try:
+                function(*args)
+            except Exception as error:
+                context = {"message": f"{function!r} failed", "exception": error}
+                self._loop.call_exception_handler(context)

@@ -1,0 +1,90 @@
+"""Calls that wait for an instance: a dictionary entry each, no thread, no polling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+
+from durabletask_scheduler.group import send_reply
+from durabletask_scheduler.hub import views
+from durabletask_scheduler.hub.model import PENDING, HubError, Instance
+from durabletask_scheduler.rpc import Reply
+
+Ready = Callable[[Instance], bool]
+
+
+def has_started(instance: Instance) -> bool:
+    return instance.status != PENDING
+
+
+def has_completed(instance: Instance) -> bool:
+    return instance.is_terminal
+
+
+def state_response(instance: Instance, *, payloads: bool) -> pb.GetInstanceResponse:
+    return pb.GetInstanceResponse(
+        exists=True, orchestrationState=views.orchestration_state(instance, payloads=payloads)
+    )
+
+
+@dataclass(eq=False, slots=True)
+class Wait:
+    """One parked call; the instance need not exist yet."""
+
+    task_hub: str
+    instance_id: str
+    ready: Ready
+    payloads: bool
+    reply: Reply
+
+
+class Waiters:
+    """The parked calls, by the instance they wait for. Belongs to the engine thread."""
+
+    def __init__(self) -> None:
+        self._waits: dict[tuple[str, str], dict[Wait, None]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waits.values()))
+
+    def park(self, wait: Wait, instance: Instance | None) -> None:
+        """Answer at once if the instance is as wanted, else keep the call."""
+        if instance is not None and wait.ready(instance):
+            _answer(wait, instance)
+        else:
+            self._waits.setdefault((wait.task_hub, wait.instance_id), {})[wait] = None
+
+    def cancel(self, wait: Wait) -> None:
+        self._remove((wait.task_hub, wait.instance_id), [wait])
+
+    def wake(self, instance: Instance) -> None:
+        """Answer the calls for which the instance, as committed, has come far enough."""
+        name = (instance.task_hub, instance.instance_id)
+        waits = self._waits.get(name)
+        if waits is None:
+            return
+        ready = [wait for wait in waits if wait.ready(instance)]
+        self._remove(name, ready)
+        for wait in ready:
+            _answer(wait, instance)
+
+    def fail_all(self, error: HubError) -> None:
+        waits = [wait for parked in self._waits.values() for wait in parked]
+        self._waits.clear()
+        for wait in waits:
+            send_reply(wait.reply, None, error)
+
+    def _remove(self, name: tuple[str, str], gone: list[Wait]) -> None:
+        waits = self._waits.get(name)
+        if waits is None:
+            return
+        for wait in gone:
+            waits.pop(wait, None)
+        if not waits:
+            del self._waits[name]
+
+
+def _answer(wait: Wait, instance: Instance) -> None:
+    send_reply(wait.reply, state_response(instance, payloads=wait.payloads), None)

@@ -1,0 +1,501 @@
+"""Work items: what becomes one, who has it, and what their answers mean.
+
+A work item is leased to the stream that it was sent on, under a completion token that is used
+once. The lease ends with the answer, with an abandon, some time after its stream ended, or (turns)
+at a maximum age; the next delivery has a new token. An answer under a token that no longer counts
+is accepted and ignored.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import warm
+from google.protobuf.message import Message
+
+from durabletask_scheduler.dispatch import Dispatcher, Kind, Lease, Route, Stream, Work
+from durabletask_scheduler.group import logger
+from durabletask_scheduler.hub import activities, turns, views
+from durabletask_scheduler.hub.model import Commit, HistoryRow, HubError, OpenTask, TaskKind
+from durabletask_scheduler.hub.times import SECOND
+from durabletask_scheduler.instances import Entry
+from durabletask_scheduler.rpc import Sink
+from durabletask_scheduler.storage import StorageError
+
+if TYPE_CHECKING:
+    from durabletask_scheduler.engine import Engine
+
+_FIRST_BACK_OFF = SECOND
+_LONGEST_BACK_OFF = 60 * SECOND
+_TURN_AGE = "turn age"
+
+
+class WorkDesk:
+    """The workers' side of the engine. Belongs to the engine thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._dispatcher = Dispatcher()
+        self._numbers = count(1)
+        self._leases: dict[str, Lease] = {}
+        self._turn_leases: OrderedDict[str, Lease] = OrderedDict()
+        self._activities: dict[int, Work] = {}
+        self._ready: dict[Entry, None] = {}
+        self._new_activities: list[Work] = []
+        self._late_turns: list[Work] = []
+
+    # -- streams ------------------------------------------------------------------------------
+
+    def open_stream(self, task_hub: str, request: pb.GetWorkItemsRequest, sink: Sink) -> Stream:
+        stream = Stream(next(self._numbers), task_hub, request, sink, self._engine.now)
+        self._dispatcher.add_stream(stream)
+        self._expect_ping(stream)
+        return stream
+
+    def end_stream(self, stream: Stream) -> None:
+        """The worker went away. What it has may still be answered for a short while."""
+        if not stream.open:
+            return
+        self._dispatcher.remove_stream(stream)
+        self._engine.alarms.cancel(("ping", stream.number))
+        if stream.leases:
+            end = self._engine.now + self._engine.options.stream_grace
+            self._engine.alarms.set(("grace", stream.number), end, partial(self._release_all, stream))
+
+    def close_streams(self) -> None:
+        for stream in list(self._dispatcher.streams.values()):
+            self._dispatcher.remove_stream(stream)
+            stream.close()
+
+    def lease_of_turn(self, task_hub: str, instance_id: str) -> Lease | None:
+        """The lease of the instance's turn in flight."""
+        entry = self._engine.instances.cached((task_hub, instance_id))
+        return None if entry is None or entry.turn is None else entry.turn.lease
+
+    def _expect_ping(self, stream: Stream) -> None:
+        at = stream.last_sent + self._engine.options.ping_interval
+        self._engine.alarms.set(("ping", stream.number), at, partial(self._ping, stream))
+
+    def _ping(self, stream: Stream) -> None:
+        if stream.last_sent + self._engine.options.ping_interval <= self._engine.now:
+            self._send(stream, pb.WorkItem(healthPing=pb.HealthPing()))
+        if stream.open:
+            self._expect_ping(stream)
+
+    def _send(self, stream: Stream, message: Message) -> None:
+        try:
+            stream.send(message, self._engine.now)
+        except Exception:
+            logger.exception("A transport failed to take a work item; its stream is given up")
+            self.end_stream(stream)
+
+    def _release_all(self, stream: Stream) -> None:
+        for lease in list(stream.leases):
+            self._lose(lease)
+
+    # -- what commits bring -------------------------------------------------------------------
+
+    def take(self, commit: Commit) -> None:
+        """Note what a commit makes possible or pointless; it is acted upon later in the tick."""
+        for key in commit.closed:
+            self._close(key)
+        for key in commit.updated:
+            self._void_stale_turn(self._engine.instances.by_key(key))
+        for instance, task in commit.activities:
+            entry = self._engine.instances.by_key(instance.key)
+            if entry is not None:
+                self._new_activities.append(self._expect_activity(entry, task))
+        for instance, task in commit.timers:
+            self._expect_timer(instance.task_hub, instance.instance_id, task)
+        for instance in commit.runnable:
+            entry = self._engine.instances.by_key(instance.key)
+            if entry is not None:
+                self._ready[entry] = None
+
+    def adopt(self, entry: Entry) -> None:
+        """Take up the open work of an instance that has just been loaded.
+
+        Raises:
+            StorageError: its activities could not be read; the entry is dropped again.
+        """
+        try:
+            self._adopt_tasks(entry)
+        except StorageError:
+            self.forget(entry)
+            self._engine.instances.drop(entry)
+            raise
+        self._ready[entry] = None
+
+    def consider(self, entry: Entry) -> None:
+        """Queue the instance's next turn, or see to it that this happens when its time has come."""
+        self._engine.touch(entry)
+        if entry.gone or entry.turn is not None:
+            return
+        instance = entry.instance
+        at = turns.next_turn_at(instance, self._engine.now)
+        if at is None:
+            return
+        if at > self._engine.now:
+            wake = partial(self._wake, instance.task_hub, instance.instance_id)
+            self._engine.alarms.set(instance.key, at, wake)
+            return
+        route = Route(Kind.TURN, instance.task_hub, instance.name, instance.version or "")
+        entry.turn = Work(route, entry, avoid=entry.avoid)
+        self._dispatcher.queue(entry.turn)
+
+    def forget(self, entry: Entry) -> None:
+        """The entry leaves memory or its instance is deleted: nothing of it is wanted any more."""
+        for key in list(entry.activities):
+            self._close(key)
+        self._drop_turn(entry)
+        self._ready.pop(entry, None)
+        self._engine.alarms.cancel(entry.instance.key)
+
+    def _adopt_tasks(self, entry: Entry) -> None:
+        rows: dict[int, HistoryRow | None] = {}
+        for task in list(entry.instance.open_tasks.values()):
+            if task.kind is TaskKind.TIMER:
+                self._expect_timer(*entry.name, task)
+            elif task.kind is TaskKind.ACTIVITY:
+                if task.event is None:
+                    task.event = self._read_event(task, rows)
+                if task.event is not None:
+                    self._new_activities.append(self._expect_activity(entry, task))
+
+    def _read_event(self, task: OpenTask, rows: dict[int, HistoryRow | None]) -> pb.HistoryEvent | None:
+        if task.history_key not in rows:
+            rows[task.history_key] = self._engine.storage.history_row(task.history_key)
+        row = rows[task.history_key]
+        for event in pb.HistoryChunk.FromString(row.events).events if row is not None else ():
+            if event.eventId == task.task_id and event.HasField("taskScheduled"):
+                return event
+        logger.error("The store has open task %d but not its history event; the activity cannot run", task.key)
+        return None
+
+    def _expect_activity(self, entry: Entry, task: OpenTask) -> Work:
+        assert task.event is not None
+        scheduled = task.event.taskScheduled
+        route = Route(Kind.ACTIVITY, entry.instance.task_hub, scheduled.name, scheduled.version.value)
+        work = Work(route, entry, task)
+        entry.activities[task.key] = work
+        self._activities[task.key] = work
+        return work
+
+    def _expect_timer(self, task_hub: str, instance_id: str, task: OpenTask) -> None:
+        self._engine.alarms.set(task.key, task.due_at, partial(self._timer_due, task_hub, instance_id, task.key))
+
+    def _timer_due(self, task_hub: str, instance_id: str, task_key: int) -> None:
+        entry = self._find_later(task_hub, instance_id)
+        if entry is not None:
+            turns.fire_timer(entry.instance, task_key, self._engine.context)
+            self._ready[entry] = None
+
+    def _wake(self, task_hub: str, instance_id: str) -> None:
+        entry = self._find_later(task_hub, instance_id)
+        if entry is not None:
+            self._ready[entry] = None
+
+    def _find_later(self, task_hub: str, instance_id: str) -> Entry | None:
+        """The instance; if the store cannot be read now, it is loaded with all that is due when it can."""
+        try:
+            return self._engine.find(task_hub, instance_id)
+        except StorageError as error:
+            logger.warning("An instance could not be loaded and is tried again later: %s", error)
+            self._engine.load_later((task_hub, instance_id))
+            return None
+
+    def _close(self, task_key: int) -> None:
+        self._engine.alarms.cancel(task_key)
+        work = self._activities.pop(task_key, None)
+        if work is None:
+            return
+        work.wanted = False
+        work.entry.activities.pop(task_key, None)
+        self._engine.touch(work.entry)
+        if work.lease is not None:
+            work.lease.void = True
+
+    def _void_stale_turn(self, entry: Entry | None) -> None:
+        if entry is None or entry.turn is None or entry.turn.lease is None:
+            return
+        turn = entry.instance.turn
+        if turn is None or turn.token != entry.turn.lease.token:
+            self._drop_turn(entry)
+
+    def _drop_turn(self, entry: Entry) -> None:
+        work, entry.turn = entry.turn, None
+        if work is None:
+            return
+        entry.cool()
+        work.wanted = False
+        if work.lease is not None:
+            work.lease.void = True
+
+    # -- handing out --------------------------------------------------------------------------
+
+    def hand_out_turns(self) -> None:
+        """Turns may leave before the group is written."""
+        self._consider_ready()
+        self._dispatcher.pump(Kind.TURN, self._begin_turn)
+
+    def hand_out_after_write(self) -> None:
+        """Activities of what has just become durable, and turns that had to wait for it."""
+        for work in self._new_activities:
+            if work.wanted:
+                self._dispatcher.queue(work)
+        self._new_activities.clear()
+        late, self._late_turns = self._late_turns, []
+        for work in late:
+            if work.wanted:
+                self._dispatcher.queue(work)
+        if late or self._ready:
+            self.hand_out_turns()
+        self._dispatcher.pump(Kind.ACTIVITY, self._begin_activity)
+
+    def _consider_ready(self) -> None:
+        ready, self._ready = self._ready, {}
+        for entry in ready:
+            self.consider(entry)
+
+    def _begin_turn(self, work: Work, stream: Stream) -> None:
+        entry = work.entry
+        if turns.next_turn_at(entry.instance, self._engine.now) != self._engine.now:
+            entry.turn = None
+            self.consider(entry)
+            return
+        is_warm = entry.warm_stream is stream
+        if is_warm and entry.turn_in_group:
+            # The worker continues a run only after a turn whose commit it has been told of.
+            self._late_turns.append(work)
+            return
+        try:
+            rows = None if is_warm else self._engine.instances.history(entry)
+        except StorageError as error:
+            logger.warning("The history of %s could not be read: %s", entry.instance.instance_id, error)
+            self._retry_turn(entry)
+            return
+        fetched = rows is not None and self._is_fetched(entry, stream)
+        if fetched and entry.dirty:
+            self._late_turns.append(work)
+            return
+        self._send_turn(work, stream, rows, fetched=fetched)
+
+    def _is_fetched(self, entry: Entry, stream: Stream) -> bool:
+        """Whether the worker is to fetch the past by itself."""
+        return stream.takes_history_stream and entry.rows_bytes > self._engine.options.history_stream_bytes
+
+    def _retry_turn(self, entry: Entry) -> None:
+        entry.turn = None
+        at = self._engine.now + self._engine.options.retry_delay
+        self._engine.alarms.set(entry.instance.key, at, partial(self._wake, *entry.name))
+
+    def _send_turn(self, work: Work, stream: Stream, rows: list[HistoryRow] | None, *, fetched: bool) -> None:
+        entry = work.entry
+        turn = turns.begin_turn(entry.instance, self._engine.context)
+        request = views.turn_request(entry.instance, turn, None if fetched else rows)
+        if rows is None:
+            request.properties[warm.BASE].string_value = entry.warm_token
+        request.requiresHistoryStreaming = fetched
+        lease = self._lease(work, stream, turn.token)
+        lease.warm = rows is None
+        lease.history_key = rows[-1].key if rows else 0
+        lease.deadline = self._engine.now + self._engine.options.turn_max_age
+        self._turn_leases[lease.token] = lease
+        if len(self._turn_leases) == 1:
+            self._engine.alarms.set(_TURN_AGE, lease.deadline, self._expire_turns)
+        # Whatever the worker keeps stands before this turn; it is warm again once the turn is committed.
+        entry.cool()
+        self._send(stream, pb.WorkItem(orchestratorRequest=request, completionToken=lease.token))
+
+    def _begin_activity(self, work: Work, stream: Stream) -> None:
+        assert work.task is not None
+        request = activities.activity_request(work.entry.instance, work.task)
+        lease = self._lease(work, stream, self._engine.context.new_id())
+        self._send(stream, pb.WorkItem(activityRequest=request, completionToken=lease.token))
+
+    # -- leases -------------------------------------------------------------------------------
+
+    def _lease(self, work: Work, stream: Stream, token: str) -> Lease:
+        lease = Lease(token, work, stream)
+        work.lease = lease
+        stream.leases.add(lease)
+        stream.free[work.route.kind] -= 1
+        self._leases[token] = lease
+        self._engine.touch(work.entry)
+        return lease
+
+    def _end(self, lease: Lease) -> None:
+        """The worker has it no longer."""
+        del self._leases[lease.token]
+        self._turn_leases.pop(lease.token, None)
+        lease.stream.leases.discard(lease)
+        lease.stream.free[lease.work.route.kind] += 1
+        lease.work.lease = None
+        self._engine.touch(lease.work.entry)
+
+    def _lose(self, lease: Lease) -> None:
+        """The worker is gone or silent: deliver again, to another one if possible."""
+        self._end(lease)
+        if lease.void:
+            return
+        work = lease.work
+        if work.task is None:
+            self._release_turn(lease)
+        else:
+            work.avoid = lease.stream
+            self._dispatcher.queue(work)
+
+    def _release_turn(self, lease: Lease) -> None:
+        entry = lease.work.entry
+        turns.release_turn(entry.instance)
+        entry.avoid = lease.stream
+        self._turn_over(entry)
+
+    def _turn_over(self, entry: Entry) -> None:
+        entry.turn = None
+        self._ready[entry] = None
+
+    def _expire_turns(self) -> None:
+        while self._turn_leases:
+            lease = next(iter(self._turn_leases.values()))
+            if lease.deadline > self._engine.now:
+                self._engine.alarms.set(_TURN_AGE, lease.deadline, self._expire_turns)
+                return
+            logger.warning("A turn of %s was not answered in time", lease.work.entry.instance.instance_id)
+            self._lose(lease)
+
+    # -- answers ------------------------------------------------------------------------------
+
+    def complete_turn(self, task_hub: str, response: pb.OrchestratorResponse) -> None:
+        """Commit the answer to a turn; one that no longer counts is ignored.
+
+        Raises:
+            HubError: the answer makes no sense; the turn is delivered again after a pause.
+        """
+        lease = self._find_lease(Kind.TURN, task_hub, response)
+        if lease is None:
+            return
+        if response.isPartial:
+            lease.chunks.append(response)
+            return
+        self._end(lease)
+        if lease.void:
+            return
+        entry = lease.work.entry
+        if response.requiresHistory:
+            self._send_again(lease)
+            return
+        self._commit_turn(lease, entry, _put_together(lease.chunks, response))
+
+    def _send_again(self, lease: Lease) -> None:
+        """The worker does not have what it needs for the turn."""
+        if lease.warm:
+            turns.release_turn(lease.work.entry.instance)
+            self._turn_over(lease.work.entry)
+        else:
+            # It had the whole history: sending that again at once would go on for ever.
+            self._abandon_turn(lease)
+
+    def _commit_turn(self, lease: Lease, entry: Entry, response: pb.OrchestratorResponse) -> None:
+        instance = entry.instance
+        generation = instance.execution_id
+        try:
+            commit = turns.complete_turn(instance, response, self._engine.context)
+        except HubError:
+            self._abandon_turn(lease)
+            raise
+        entry.turn = None
+        entry.avoid = None
+        entry.turn_in_group = True
+        self._engine.commit(commit)
+        self._ready[entry] = None
+        stream = lease.stream
+        if stream.takes_warm and stream.open and not instance.is_terminal and instance.execution_id == generation:
+            entry.warm_stream = stream
+            entry.warm_token = lease.token
+
+    def complete_activity(self, task_hub: str, response: pb.ActivityResponse) -> None:
+        """Commit the result of an activity; one that no longer counts is ignored."""
+        lease = self._find_lease(Kind.ACTIVITY, task_hub, response)
+        if lease is None:
+            return
+        self._end(lease)
+        if lease.void:
+            return
+        work = lease.work
+        assert work.task is not None
+        commit = activities.complete_activity(work.entry.instance, work.task.key, response, self._engine.context)
+        self._engine.commit(commit)
+
+    def abandon(self, kind: Kind, task_hub: str, token: str) -> None:
+        """The worker gives a work item back. It is delivered again after a pause, elsewhere if possible."""
+        lease = self._leases.get(token)
+        if lease is None or lease.work.route.kind is not kind or lease.work.route.task_hub != task_hub:
+            return
+        if not lease.stream.open:
+            # A worker that shuts down gives back what it could not finish: no reason to wait.
+            self._lose(lease)
+            return
+        self._end(lease)
+        if lease.void:
+            return
+        if kind is Kind.TURN:
+            self._abandon_turn(lease)
+        else:
+            self._abandon_activity(lease)
+
+    def _abandon_turn(self, lease: Lease) -> None:
+        entry = lease.work.entry
+        turns.abandon_turn(entry.instance, self._engine.context)
+        entry.avoid = lease.stream
+        self._turn_over(entry)
+
+    def _abandon_activity(self, lease: Lease) -> None:
+        work = lease.work
+        assert work.task is not None
+        pause = min(_FIRST_BACK_OFF << min(work.abandoned, 6), _LONGEST_BACK_OFF)
+        work.abandoned += 1
+        work.avoid = lease.stream
+        self._engine.alarms.set(work.task.key, self._engine.now + pause, partial(self._dispatcher.queue, work))
+
+    def _find_lease(
+        self, kind: Kind, task_hub: str, response: pb.OrchestratorResponse | pb.ActivityResponse
+    ) -> Lease | None:
+        """By token; some workers never send one, so an empty token means what is outstanding now."""
+        if not response.completionToken:
+            return self._outstanding(task_hub, response)
+        lease = self._leases.get(response.completionToken)
+        if lease is None or lease.work.route.kind is not kind or lease.work.route.task_hub != task_hub:
+            return None
+        return lease
+
+    def _outstanding(self, task_hub: str, response: pb.OrchestratorResponse | pb.ActivityResponse) -> Lease | None:
+        if isinstance(response, pb.OrchestratorResponse):
+            return self.lease_of_turn(task_hub, response.instanceId)
+        entry = self._engine.instances.cached((task_hub, response.instanceId))
+        for work in entry.activities.values() if entry is not None else ():
+            if work.task is not None and work.task.task_id == response.taskId and work.lease is not None:
+                return work.lease
+        return None
+
+
+def _put_together(chunks: list[pb.OrchestratorResponse], last: pb.OrchestratorResponse) -> pb.OrchestratorResponse:
+    """One answer from its parts. Only the first part counts the events processed and has the trace context."""
+    if not chunks:
+        return last
+    whole = pb.OrchestratorResponse()
+    whole.CopyFrom(last)
+    del whole.actions[:]
+    for part in (*chunks, last):
+        whole.actions.extend(part.actions)
+        if part.HasField("orchestrationTraceContext"):
+            whole.orchestrationTraceContext.CopyFrom(part.orchestrationTraceContext)
+    if chunks[0].HasField("numEventsProcessed"):
+        whole.numEventsProcessed.CopyFrom(chunks[0].numEventsProcessed)
+    else:
+        whole.ClearField("numEventsProcessed")
+    return whole
