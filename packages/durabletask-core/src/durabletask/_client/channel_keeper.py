@@ -1,0 +1,88 @@
+"""Holds the channel of a client: opened with the first call, replaced after failures, closed at the end."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
+
+TChannel = TypeVar("TChannel")
+
+_GRACE_SECONDS: Final = 30.0
+
+
+class ChannelKeeper(Generic[TChannel]):
+    """Holds a channel and its stub. Safe to use from any thread; closing what it hands out is the caller's.
+
+    A replaced channel is retired: calls on it may go on, and it is due to be closed 30 seconds later.
+
+    Args:
+        supplied: A channel of the user, which is neither replaced nor closed.
+        open_channel: Opens a channel of our own, with the first call and at each replacement; it is told
+            whether this is a replacement.
+        clock: Seconds on a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        supplied: TChannel | None,
+        open_channel: Callable[[bool], TChannel],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._supplied = supplied is not None
+        self._open_channel = open_channel
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._current = supplied
+        self._stub: Any = None
+        self._retired: list[tuple[float, TChannel]] = []
+        self._replacing = False
+        self._closed = False
+
+    def stub(self) -> Any:
+        """The stub of the present channel.
+
+        Raises:
+            RuntimeError: The client was closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the client is closed: make a new one")
+            if self._current is None:
+                self._current = self._open_channel(self._replacing)
+            if self._stub is None:
+                self._stub = pb_grpc.TaskHubSidecarServiceStub(self._current)  # type: ignore[call-overload]
+            return self._stub
+
+    def replace(self) -> None:
+        """Retire the present channel; the next call opens a new one."""
+        with self._lock:
+            if self._supplied or self._current is None:
+                return
+            self._retired.append((self._clock(), self._current))
+            self._current = self._stub = None
+            self._replacing = True
+
+    def take_due(self) -> list[TChannel]:
+        """The channels that were retired long enough ago to be closed now."""
+        with self._lock:
+            if not self._retired:
+                return []
+            now = self._clock()
+            due = [channel for retired_at, channel in self._retired if now - retired_at >= _GRACE_SECONDS]
+            self._retired = [entry for entry in self._retired if now - entry[0] < _GRACE_SECONDS]
+            return due
+
+    def take_all(self) -> list[TChannel]:
+        """Close the keeper and return every channel that is to be closed; nothing if it was supplied."""
+        with self._lock:
+            if self._supplied:
+                return []
+            self._closed = True
+            channels = [channel for _, channel in self._retired]
+            if self._current is not None:
+                channels.append(self._current)
+            self._current = self._stub = None
+            self._retired = []
+            return channels

@@ -1,0 +1,248 @@
+"""Carries calls out, on threads and on asyncio."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from durabletask._client.calls import Call, Conversation
+from durabletask._client.channel_keeper import ChannelKeeper
+from durabletask._client.health import ConnectionHealth, status_code
+from durabletask.grpc_options import GrpcClientResiliencyOptions
+from durabletask.payload import (
+    PayloadStore,
+    deexternalize_payloads,
+    deexternalize_payloads_async,
+    externalize_payloads,
+    externalize_payloads_async,
+)
+from durabletask.transport.channels import ChannelSettings, open_aio_channel, open_channel
+
+T = TypeVar("T")
+TChannel = TypeVar("TChannel")
+
+_CALLS_IN_FLIGHT: Final = 128
+
+
+@dataclass(frozen=True)
+class ConnectionOptions(Generic[TChannel]):
+    """What a connection needs to know.
+
+    Args:
+        channel: A channel of the user; it is used as it is.
+        settings: How to open a channel otherwise.
+        resiliency: When to replace a channel that keeps failing.
+        payload_store: Where large payloads are kept.
+        logger: Where outages are reported.
+    """
+
+    channel: TChannel | None
+    settings: ChannelSettings
+    resiliency: GrpcClientResiliencyOptions | None
+    payload_store: PayloadStore | None
+    logger: logging.Logger
+
+    def health(self) -> ConnectionHealth:
+        # Read here, so that a bad address is an error of the client's constructor.
+        target = self.settings.address.target
+        address = target if self.channel is None else "the other end of the supplied channel"
+        return ConnectionHealth(self.resiliency or GrpcClientResiliencyOptions(), address, self.logger)
+
+
+def _timed_out(call: Call[Any], error: grpc.RpcError) -> TimeoutError | None:
+    if call.long_poll and status_code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return TimeoutError(f"{call.rpc} did not end within its timeout of {call.timeout} s")
+    return None
+
+
+def _copies(messages: Sequence[Message]) -> list[Message]:
+    """Messages that may be changed: those of an in-process channel still belong to the server."""
+    copies = []
+    for message in messages:
+        copy = type(message)()
+        copy.CopyFrom(message)
+        copies.append(copy)
+    return copies
+
+
+class Connection:
+    """Carries calls out on the calling thread."""
+
+    def __init__(self, options: ConnectionOptions[grpc.Channel]) -> None:
+        self._store = options.payload_store
+        self._health = options.health()
+        self._keeper: ChannelKeeper[grpc.Channel] = ChannelKeeper(
+            options.channel, lambda fresh: open_channel(replace(options.settings, fresh_connection=fresh))
+        )
+
+    def run(self, call: Call[T]) -> T:
+        """Carry out one call and return its result.
+
+        Raises:
+            TimeoutError: A long poll reached its deadline.
+            grpc.RpcError: The call failed in another way.
+        """
+        return call.parse(self._answer(call))
+
+    def converse(self, conversation: Conversation[T]) -> T:
+        """Carry out the calls of a conversation and return its result."""
+        try:
+            call = next(conversation)
+            while True:
+                call = conversation.send(self.run(call))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def run_all(self, calls: Sequence[Call[str]]) -> list[str | Exception]:
+        """Carry out many unary calls at once, a bounded number in flight; results or errors, in order."""
+        slots = threading.BoundedSemaphore(_CALLS_IN_FLIGHT)
+        endings = [self._begin(call, slots) for call in calls]
+        return [ending() for ending in endings]
+
+    def close(self) -> None:
+        """Close the channel, if it is our own. Closing twice does nothing more."""
+        for channel in self._keeper.take_all():
+            channel.close()
+
+    def _answer(self, call: Call[Any]) -> Any:
+        self._upload(call)
+        try:
+            method = self._method(call)
+            answer = method(call.request, timeout=call.timeout, metadata=call.metadata or None)
+            answer = list(answer) if call.streams else answer
+        except grpc.RpcError as error:
+            self._note_failure(call, error)
+            timeout = _timed_out(call, error)
+            if timeout is not None:
+                raise timeout from error
+            raise
+        self._health.succeeded()
+        return self._restored(call, answer)
+
+    def _method(self, call: Call[Any]) -> Any:
+        for channel in self._keeper.take_due():
+            channel.close()
+        return getattr(self._keeper.stub(), call.rpc)
+
+    def _begin(self, call: Call[str], slots: threading.BoundedSemaphore) -> Callable[[], str | Exception]:
+        """Send a call as soon as a slot is free; returns how to wait for its outcome."""
+        slots.acquire()
+        try:
+            self._upload(call)
+            future = self._method(call).future(call.request, timeout=call.timeout, metadata=call.metadata or None)
+        except Exception as error:
+            slots.release()
+            refusal = error
+            return lambda: refusal
+        future.add_done_callback(lambda _: slots.release())
+        return lambda: self._outcome(call, future)
+
+    def _outcome(self, call: Call[str], future: Any) -> str | Exception:
+        try:
+            answer = future.result()
+        except grpc.RpcError as error:
+            self._note_failure(call, error)
+            return error
+        except Exception as error:
+            return error
+        self._health.succeeded()
+        return call.parse(self._restored(call, answer))
+
+    def _note_failure(self, call: Call[Any], error: grpc.RpcError) -> None:
+        if self._health.failed(call, error):
+            self._keeper.replace()
+
+    def _upload(self, call: Call[Any]) -> None:
+        if self._store is not None and call.uploads_for is not None:
+            externalize_payloads(call.request, self._store, instance_id=call.uploads_for)
+
+    def _restored(self, call: Call[Any], answer: Any) -> Any:
+        if self._store is None or not call.downloads:
+            return answer
+        copies = _copies(answer if call.streams else [answer])
+        for copy in copies:
+            deexternalize_payloads(copy, self._store)
+        return copies if call.streams else copies[0]
+
+
+class AsyncConnection:
+    """Carries calls out on the running loop; the channel is bound to the loop of the first call."""
+
+    def __init__(self, options: ConnectionOptions[grpc.aio.Channel]) -> None:
+        self._store = options.payload_store
+        self._health = options.health()
+        self._keeper: ChannelKeeper[grpc.aio.Channel] = ChannelKeeper(
+            options.channel, lambda fresh: open_aio_channel(replace(options.settings, fresh_connection=fresh))
+        )
+
+    async def run(self, call: Call[T]) -> T:
+        """As ``Connection.run``; errors of the transport are ``grpc.aio.AioRpcError``."""
+        return call.parse(await self._answer(call))
+
+    async def converse(self, conversation: Conversation[T]) -> T:
+        """As ``Connection.converse``."""
+        try:
+            call = next(conversation)
+            while True:
+                call = conversation.send(await self.run(call))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def run_all(self, calls: Sequence[Call[str]]) -> list[str | Exception]:
+        """As ``Connection.run_all``."""
+        slots = asyncio.Semaphore(_CALLS_IN_FLIGHT)
+
+        async def outcome(call: Call[str]) -> str | Exception:
+            async with slots:
+                try:
+                    return await self.run(call)
+                except Exception as error:
+                    return error
+
+        return await asyncio.gather(*(outcome(call) for call in calls))
+
+    async def close(self) -> None:
+        """Close the channel, if it is our own. Closing twice does nothing more."""
+        for channel in self._keeper.take_all():
+            await channel.close(None)
+
+    async def _answer(self, call: Call[Any]) -> Any:
+        await self._upload(call)
+        try:
+            method = await self._method(call)
+            pending = method(call.request, timeout=call.timeout, metadata=call.metadata or None)
+            answer = [message async for message in pending] if call.streams else await pending
+        except grpc.RpcError as error:
+            if self._health.failed(call, error):
+                self._keeper.replace()
+            timeout = _timed_out(call, error)
+            if timeout is not None:
+                raise timeout from error
+            raise
+        self._health.succeeded()
+        return await self._restored(call, answer)
+
+    async def _method(self, call: Call[Any]) -> Any:
+        for channel in self._keeper.take_due():
+            await channel.close(None)
+        return getattr(self._keeper.stub(), call.rpc)
+
+    async def _upload(self, call: Call[Any]) -> None:
+        if self._store is not None and call.uploads_for is not None:
+            await externalize_payloads_async(call.request, self._store, instance_id=call.uploads_for)
+
+    async def _restored(self, call: Call[Any], answer: Any) -> Any:
+        if self._store is None or not call.downloads:
+            return answer
+        copies = _copies(answer if call.streams else [answer])
+        for copy in copies:
+            await deexternalize_payloads_async(copy, self._store)
+        return copies if call.streams else copies[0]

@@ -1,0 +1,180 @@
+"""From the arguments of client methods to the protocol's requests."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+
+from durabletask._client.models import EntityQuery, NewOrchestration, OrchestrationQuery, OrchestrationStatus
+from durabletask.serialization import DataConverter
+from durabletask.task import get_name
+
+QUERY_METADATA_KEY = "durabletask-query"
+
+
+def optional_string(value: str | None) -> StringValue | None:
+    return None if value is None else StringValue(value=value)
+
+
+def optional_timestamp(value: datetime | None) -> Timestamp | None:
+    """A naive datetime is taken as UTC."""
+    if value is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(value)
+    return timestamp
+
+
+def _now() -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(datetime.now(timezone.utc))
+    return timestamp
+
+
+def _statuses(statuses: Iterable[OrchestrationStatus] | None) -> list[Any]:
+    return [status.value for status in statuses or ()]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBuilder:
+    """Builds requests; the data converter encodes the payloads in them."""
+
+    data_converter: DataConverter
+
+    def payload(self, value: Any) -> StringValue | None:
+        """None leaves the field unset, which is not the same as ``null``."""
+        return None if value is None else optional_string(self.data_converter.serialize(value))
+
+    def start(
+        self,
+        new: NewOrchestration,
+        default_version: str | None,
+        reuse_id_policy: pb.OrchestrationIdReusePolicy | None = None,
+    ) -> pb.CreateInstanceRequest:
+        """Start an instance.
+
+        Raises:
+            ValueError: The instance id is the empty string, or the orchestrator is a lambda.
+        """
+        if new.instance_id == "":
+            raise ValueError("instance_id must not be empty: leave it out to have one generated")
+        return pb.CreateInstanceRequest(
+            name=_orchestrator_name(new.orchestrator),
+            instanceId=new.instance_id or uuid.uuid4().hex,
+            version=optional_string(new.version or default_version or None),
+            input=self.payload(new.input),
+            scheduledStartTimestamp=optional_timestamp(new.start_at),
+            orchestrationIdReusePolicy=reuse_id_policy,
+            tags=new.tags,
+            requestTime=_now(),
+        )
+
+    def raise_event(self, instance_id: str, event_name: str, data: Any) -> pb.RaiseEventRequest:
+        return pb.RaiseEventRequest(instanceId=instance_id, name=event_name, input=self.payload(data))
+
+    def terminate(self, instance_id: str, output: Any, recursive: bool) -> pb.TerminateRequest:
+        return pb.TerminateRequest(instanceId=instance_id, output=self.payload(output), recursive=recursive)
+
+    def signal_entity(
+        self, entity_id: str, operation_name: str, input: Any, signal_time: datetime | None
+    ) -> pb.SignalEntityRequest:
+        return pb.SignalEntityRequest(
+            instanceId=entity_id,
+            name=operation_name,
+            input=self.payload(input),
+            requestId=str(uuid.uuid4()),
+            scheduledTime=optional_timestamp(signal_time),
+            requestTime=_now(),
+        )
+
+
+def _orchestrator_name(orchestrator: Callable[..., Any] | str) -> str:
+    return orchestrator if isinstance(orchestrator, str) else get_name(orchestrator)
+
+
+def query_instances(query: OrchestrationQuery, continuation_token: str | None) -> pb.QueryInstancesRequest:
+    return pb.QueryInstancesRequest(
+        query=pb.InstanceQuery(
+            runtimeStatus=_statuses(query.runtime_status),
+            createdTimeFrom=optional_timestamp(query.created_time_from),
+            createdTimeTo=optional_timestamp(query.created_time_to),
+            maxInstanceCount=query.max_instance_count or 0,
+            continuationToken=optional_string(continuation_token),
+            instanceIdPrefix=optional_string(query.instance_id_prefix),
+            fetchInputsAndOutputs=query.fetch_inputs_and_outputs,
+        )
+    )
+
+
+def query_metadata(query: OrchestrationQuery) -> tuple[tuple[str, str], ...]:
+    """The filters for which the protocol has no field, as metadata for servers that know how to read it."""
+    filters = {"name": query.name, "version": query.version, "tags": query.tags}
+    known = {key: value for key, value in filters.items() if value is not None}
+    return ((QUERY_METADATA_KEY, json.dumps(known)),) if known else ()
+
+
+def list_instance_ids(
+    runtime_status: Iterable[OrchestrationStatus] | None,
+    completed_time_from: datetime | None,
+    completed_time_to: datetime | None,
+    page_size: int | None,
+    continuation_token: str | None,
+) -> pb.ListInstanceIdsRequest:
+    return pb.ListInstanceIdsRequest(
+        runtimeStatus=_statuses(runtime_status),
+        completedTimeFrom=optional_timestamp(completed_time_from),
+        completedTimeTo=optional_timestamp(completed_time_to),
+        pageSize=page_size or 0,
+        lastInstanceKey=optional_string(continuation_token),
+    )
+
+
+def purge_by_filter(
+    created_time_from: datetime | None,
+    created_time_to: datetime | None,
+    runtime_status: Iterable[OrchestrationStatus] | None,
+    recursive: bool,
+    timeout: timedelta | None,
+) -> pb.PurgeInstancesRequest:
+    """Purge what a filter selects.
+
+    Raises:
+        ValueError: The timeout is zero or negative.
+    """
+    duration = None
+    if timeout is not None:
+        if timeout <= timedelta(0):
+            raise ValueError(f"timeout must be greater than zero, found {timeout!r}")
+        duration = Duration()
+        duration.FromTimedelta(timeout)
+    return pb.PurgeInstancesRequest(
+        purgeInstanceFilter=pb.PurgeInstanceFilter(
+            createdTimeFrom=optional_timestamp(created_time_from),
+            createdTimeTo=optional_timestamp(created_time_to),
+            runtimeStatus=_statuses(runtime_status),
+            timeout=duration,
+        ),
+        recursive=recursive,
+    )
+
+
+def query_entities(query: EntityQuery, continuation_token: str | None) -> pb.QueryEntitiesRequest:
+    page_size = None if query.page_size is None else Int32Value(value=query.page_size)
+    return pb.QueryEntitiesRequest(
+        query=pb.EntityQuery(
+            instanceIdStartsWith=optional_string(query.instance_id_starts_with),
+            lastModifiedFrom=optional_timestamp(query.last_modified_from),
+            lastModifiedTo=optional_timestamp(query.last_modified_to),
+            includeState=query.include_state,
+            includeTransient=query.include_transient,
+            pageSize=page_size,
+            continuationToken=optional_string(continuation_token),
+        )
+    )

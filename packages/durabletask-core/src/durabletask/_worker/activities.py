@@ -1,0 +1,154 @@
+"""Activities: plain functions on threads, ``async def`` ones on the loop, never on the reader's thread."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+
+from durabletask._worker.items import Item, Kind
+from durabletask._worker.ledger import Ledger
+from durabletask._worker.loop import LoopThread
+from durabletask._worker.payloads import Payloads
+from durabletask._worker.permits import Permits
+from durabletask._worker.refused import failed_activity
+from durabletask._worker.threads import ThreadPool
+
+
+@dataclass(frozen=True)
+class ActivityCode:
+    """The user's activities. Faults of user code become failures inside the response.
+
+    Args:
+        is_async: Whether the activity of a request is an ``async def`` function.
+        run: Runs a plain one, or answers that there is none of this name.
+        run_async: Runs an ``async def`` one.
+        started: Called before an activity runs, on its thread.
+        completed: Called after it ran, however it ended.
+    """
+
+    is_async: Callable[[pb.ActivityRequest], bool]
+    run: Callable[[pb.ActivityRequest], pb.ActivityResponse]
+    run_async: Callable[[pb.ActivityRequest], Awaitable[pb.ActivityResponse]]
+    started: Callable[[pb.ActivityRequest], None]
+    completed: Callable[[pb.ActivityRequest], None]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where user code runs."""
+
+    threads: ThreadPool
+    loop: LoopThread
+
+
+class Activities:
+    """Handles ``activityRequest``.
+
+    Args:
+        code: The user's activities.
+        limit: Greatest number that run at once, on threads and loop together.
+        places: Threads and loop.
+        ledger: Where answers go.
+        payloads: Restores inputs, stores results.
+        logger: Where failing hooks are reported.
+    """
+
+    def __init__(
+        self,
+        code: ActivityCode,
+        limit: int,
+        places: Places,
+        ledger: Ledger,
+        payloads: Payloads,
+        logger: logging.Logger,
+    ) -> None:
+        self._code = code
+        self._places = places
+        self._ledger = ledger
+        self._payloads = payloads
+        self._logger = logger
+        self._permits: Permits[Item] = Permits(limit, self._start)
+        # What has this permit too has a thread at once, so that all that waits can be given back at once.
+        self._thread_permits: Permits[Item] = Permits(places.threads.size, self._start_on_thread)
+
+    def handle(self, work_item: pb.WorkItem) -> None:
+        """Take the activity; it starts when a permit and a thread are free."""
+        request = work_item.activityRequest
+        subject = (
+            f"activity '{request.name}' (task {request.taskId} of instance "
+            f"'{request.orchestrationInstance.instanceId}')"
+        )
+        item = Item(Kind.ACTIVITY, work_item, subject)
+        self._ledger.begun(item)
+        self._permits.submit(item)
+
+    def abandon_waiting(self, reason: str) -> None:
+        """Give back every activity that has not been started."""
+        for item in [*self._permits.take_waiting(), *self._thread_permits.take_waiting()]:
+            self._ledger.abandon(item, reason)
+
+    def _start(self, item: Item) -> None:
+        if self._code.is_async(item.message.activityRequest):
+            self._places.loop.submit(partial(self._run_async, item))
+        else:
+            self._thread_permits.submit(item)
+
+    def _start_on_thread(self, item: Item) -> None:
+        self._places.threads.submit(partial(self._run, item))
+
+    def _run(self, item: Item) -> None:
+        try:
+            if self._ledger.is_open(item):
+                self._ledger.complete(item, self._respond(item))
+        finally:
+            self._thread_permits.release()
+            self._permits.release()
+
+    def _respond(self, item: Item) -> pb.ActivityResponse:
+        try:
+            request = self._payloads.restore(item.message.activityRequest)
+            self._hook(self._code.started, request)
+            try:
+                response = self._code.run(request)
+            finally:
+                self._hook(self._code.completed, request)
+            response.completionToken = item.token
+            self._payloads.store(response, response.instanceId)
+        except BaseException as error:
+            return self._failed(item, error)
+        return response
+
+    async def _run_async(self, item: Item) -> None:
+        try:
+            if self._ledger.is_open(item):
+                self._ledger.complete(item, await self._respond_async(item))
+        finally:
+            self._permits.release()
+
+    async def _respond_async(self, item: Item) -> pb.ActivityResponse:
+        try:
+            request = await self._payloads.restore_async(item.message.activityRequest)
+            self._hook(self._code.started, request)
+            try:
+                response = await self._code.run_async(request)
+            finally:
+                self._hook(self._code.completed, request)
+            response.completionToken = item.token
+            await self._payloads.store_async(response, response.instanceId)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            return self._failed(item, error)
+        return response
+
+    def _failed(self, item: Item, error: BaseException) -> pb.ActivityResponse:
+        self._logger.error("%s failed outside of its code", item.subject, exc_info=error)
+        request = item.message.activityRequest
+        instance_id = request.orchestrationInstance.instanceId
+        return failed_activity(error, instance_id=instance_id, task_id=request.taskId, token=item.token)
+
+    def _hook(self, hook: Callable[[pb.ActivityRequest], None], request: pb.ActivityRequest) -> None:
+        try:
+            hook(request)
+        except Exception:
+            self._logger.exception("A hook around activity '%s' failed", request.name)

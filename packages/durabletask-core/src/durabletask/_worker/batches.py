@@ -1,0 +1,114 @@
+"""Work items that a feature runs: entity batches, on threads of their own."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+
+from durabletask._worker.items import Item, Kind
+from durabletask._worker.ledger import Ledger
+from durabletask._worker.payloads import Payloads
+from durabletask._worker.permits import Permits
+from durabletask._worker.threads import ThreadPool
+
+_MISSING = "the package 'durabletask-entities' is not installed"
+
+RunBatch = Callable[[pb.WorkItem], pb.EntityBatchResult]
+"""Runs one batch; the shell adds the completion token. An exception gives the batch back."""
+
+
+@dataclass(frozen=True)
+class BatchCode:
+    """The user's entities.
+
+    Args:
+        run: Runs a batch.
+        kinds: Names in ``WorkItem.request`` that ``run`` knows; none without the add-on.
+    """
+
+    run: RunBatch
+    kinds: frozenset[str]
+
+
+class Batches:
+    """Handles ``entityRequest`` and ``entityRequestV2``.
+
+    Args:
+        code: The user's entities.
+        limit: Greatest number that run at once.
+        threads: Where they run.
+        ledger: Where answers go.
+        payloads: Restores inputs and state, stores results and state.
+        logger: Where a missing add-on and faults of the add-on are reported.
+    """
+
+    def __init__(
+        self,
+        code: BatchCode,
+        limit: int,
+        threads: ThreadPool,
+        ledger: Ledger,
+        payloads: Payloads,
+        logger: logging.Logger,
+    ) -> None:
+        self._code = code
+        self._threads = threads
+        self._ledger = ledger
+        self._payloads = payloads
+        self._logger = logger
+        # What has a permit has a thread at once, so that all that waits can be given back at once.
+        self._permits: Permits[Item] = Permits(min(limit, threads.size), self._start)
+        self._reported = False
+
+    def handle(self, work_item: pb.WorkItem) -> None:
+        """Take the batch; it starts when a permit and a thread are free."""
+        item = Item(Kind.ENTITY, work_item, f"a batch of entity '{_entity_id(work_item)}'")
+        self._ledger.begun(item)
+        if item.message.WhichOneof("request") in self._code.kinds:
+            self._permits.submit(item)
+        else:
+            self._refuse(item)
+
+    def abandon_waiting(self, reason: str) -> None:
+        """Give back every batch that has not been started."""
+        for item in self._permits.take_waiting():
+            self._ledger.abandon(item, reason)
+
+    def _refuse(self, item: Item) -> None:
+        if not self._reported:
+            self._reported = True
+            self._logger.error(
+                "The task hub delivers entity work items, which this worker cannot run: install the package "
+                "'durabletask-entities', or exclude entities with use_work_item_filters()"
+            )
+        self._ledger.abandon(item, _MISSING)
+
+    def _start(self, item: Item) -> None:
+        self._threads.submit(partial(self._run, item))
+
+    def _run(self, item: Item) -> None:
+        try:
+            if self._ledger.is_open(item):
+                self._respond(item)
+        finally:
+            self._permits.release()
+
+    def _respond(self, item: Item) -> None:
+        try:
+            response = self._code.run(self._payloads.restore(item.message))
+            response.completionToken = item.token
+            self._payloads.store(response, _entity_id(item.message))
+        except BaseException:
+            # Faults of user code become results inside the batch, so this is ours; a later try may do better.
+            self._logger.exception("%s failed in the worker itself", item.subject)
+            self._ledger.abandon(item, "the worker failed, see above")
+        else:
+            self._ledger.complete(item, response)
+
+
+def _entity_id(work_item: pb.WorkItem) -> str:
+    if work_item.HasField("entityRequestV2"):
+        return work_item.entityRequestV2.instanceId
+    return work_item.entityRequest.instanceId

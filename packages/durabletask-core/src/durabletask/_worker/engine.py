@@ -1,0 +1,124 @@
+"""Where the shell meets what runs user code: the replay engine, activities and features."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+
+from durabletask._worker.activities import ActivityCode
+from durabletask.activities import ActivityOptions, run_activity, run_activity_async
+from durabletask.features import ENTITIES, require_feature
+from durabletask.registry import Registration, Registry
+from durabletask.replay import Observation, OrchestrationRun, RunOptions, TurnResult, VersionRejected
+from durabletask.replay.options import WARNING
+
+Hook = Callable[[pb.ActivityRequest], None]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Called around every activity, on its thread."""
+
+    started: Hook
+    completed: Hook
+
+
+class Engine:
+    """The user code of one worker, in the shape the shell calls it.
+
+    Args:
+        registry: What is registered.
+        options: How orchestrations run.
+        logger: Where observations of turns are reported.
+    """
+
+    rejections: tuple[type[Exception], ...] = (VersionRejected,)
+
+    def __init__(self, registry: Registry, options: RunOptions, logger: logging.Logger) -> None:
+        self._registry = registry
+        self._options = options
+        self._logger = logger
+        self._handlers = {
+            kind: handler for feature in options.features.values() for kind, handler in feature.work_items.items()
+        }
+        self._verbose = _writes_debug(logger)
+
+    def open_run(self, instance_id: str) -> OrchestrationRun:
+        """A run that has seen no event yet."""
+        return OrchestrationRun(instance_id, self._registry, self._options)
+
+    def report(self, instance_id: str, result: TurnResult) -> None:
+        """Log what a turn observed: warnings always, the rest for those who debug."""
+        for observation in result.observations:
+            if observation.kind == WARNING:
+                self._logger.warning("%s: %s", instance_id, observation.message)
+            elif self._verbose:
+                self._logger.debug("%s: %s", instance_id, _text(observation))
+
+    def activities(self, hooks: Hooks) -> ActivityCode:
+        """The user's activities."""
+        options = ActivityOptions(self._options.data_converter, self._options.exception_properties_provider)
+        return ActivityCode(
+            is_async=self._is_async,
+            run=lambda request: run_activity(self._registration(request), request, options),
+            run_async=lambda request: run_activity_async(self._registration(request), request, options),
+            started=hooks.started,
+            completed=hooks.completed,
+        )
+
+    def batch_kinds(self) -> frozenset[str]:
+        """The names in ``WorkItem.request`` that a feature runs."""
+        return frozenset(self._handlers)
+
+    def run_batch(self, work_item: pb.WorkItem) -> pb.EntityBatchResult:
+        """Run a work item of a feature's."""
+        kind = cast(str, work_item.WhichOneof("request"))
+        result = self._handlers[kind](self._registry, getattr(work_item, kind), self._options)
+        return cast(pb.EntityBatchResult, result)
+
+    def _registration(self, request: pb.ActivityRequest) -> Registration | None:
+        return self._registry.activity(request.name, request.version.value or None)
+
+    def _is_async(self, request: pb.ActivityRequest) -> bool:
+        registration = self._registration(request)
+        return registration is not None and registration.is_async
+
+
+def add_entity(registry: Registry, fn: Callable[..., Any] | type, name: str | None) -> str:
+    """Register an entity with the add-on.
+
+    Raises:
+        FeatureMissingError: It is not installed.
+    """
+    feature = require_feature(ENTITIES)
+    if feature.register is None:
+        raise TypeError(f"the installed feature {ENTITIES!r} registers no entities")
+    return feature.register(registry, fn, name)
+
+
+def feature_filter_names(registry: Registry, options: RunOptions) -> Iterable[str]:
+    """The names of the entities that are registered."""
+    for feature in options.features.values():
+        if feature.filter_names is not None:
+            yield from feature.filter_names(registry)
+
+
+def _text(observation: Observation) -> str:
+    subject = f"{observation.method or 'run'} '{observation.name}'" if observation.name else observation.method
+    number = f" #{observation.task_id}" if observation.task_id else ""
+    message = f": {observation.message}" if observation.message else ""
+    return f"{subject}{number} {observation.kind}{message}".strip()
+
+
+def _writes_debug(logger: logging.Logger) -> bool:
+    """Whether a debug record would be written; a logger that lets it pass may have handlers that do not."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return False
+    current: logging.Logger | None = logger
+    while current is not None:
+        if any(handler.level <= logging.DEBUG for handler in current.handlers):
+            return True
+        current = current.parent if current.propagate else None
+    return False

@@ -1,0 +1,139 @@
+"""Which work items are in flight, and how each of them ends exactly once."""
+
+import logging
+import threading
+import time
+from functools import partial
+
+from google.protobuf.message import Message
+
+from durabletask._worker.items import RPCS, Item
+from durabletask._worker.refused import too_large
+from durabletask.transport.completions import Delivery, Outbox, Refusal, is_too_large
+
+_ABANDON_TRIES = 3
+
+
+class Ledger:
+    """Every work item from its arrival until the server has taken its answer.
+
+    An item ends as a completion or as an abandonment, whichever is claimed first; the other comes
+    too late and is dropped. What cannot be delivered is abandoned, so that nothing waits for a
+    worker that has given up.
+
+    Args:
+        outbox: Delivers completions and abandonments.
+        logger: Where failed deliveries and abandonments are reported.
+    """
+
+    def __init__(self, outbox: Outbox, logger: logging.Logger) -> None:
+        self._outbox = outbox
+        self._logger = logger
+        self._condition = threading.Condition()
+        self._answered: dict[Item, bool] = {}
+
+    def begun(self, item: Item) -> None:
+        """The item was taken and now counts as in flight."""
+        with self._condition:
+            self._answered[item] = False
+
+    def is_open(self, item: Item) -> bool:
+        """Whether an answer is still wanted."""
+        return not self._answered.get(item, True)
+
+    def complete(self, item: Item, response: Message) -> None:
+        """Send the response, unless the item was abandoned meanwhile."""
+        if self._claim(item):
+            self._deliver(item, response, partial(self._completed, item, response))
+        else:
+            self._lost(item)
+
+    def abandon(self, item: Item, reason: str) -> None:
+        """Give the item back, to be delivered again later or elsewhere."""
+        if self._claim(item):
+            self._logger.info("Abandoning %s: %s", item.subject, reason)
+            self._give_back(item)
+
+    def drain(self, deadline: float, grace: float) -> None:
+        """Wait until nothing is in flight or ``deadline`` (monotonic), then abandon what is left.
+
+        Args:
+            deadline: When to stop waiting for work that is under way.
+            grace: Seconds to wait for the abandonments themselves.
+        """
+        if self._wait_empty(deadline):
+            return
+        with self._condition:
+            left = list(self._answered)
+            self._answered = dict.fromkeys(left, True)
+        self._logger.warning(
+            "Abandoning %d unfinished work items, to be run by another worker: %s",
+            len(left),
+            "; ".join(item.subject for item in left[:10]),
+        )
+        for item in left:
+            self._give_back(item)
+        self._wait_empty(time.monotonic() + grace)
+
+    def _wait_empty(self, deadline: float) -> bool:
+        with self._condition:
+            return self._condition.wait_for(lambda: not self._answered, max(0.0, deadline - time.monotonic()))
+
+    def _claim(self, item: Item) -> bool:
+        with self._condition:
+            if self._answered.get(item, True):
+                return False
+            self._answered[item] = True
+            return True
+
+    def _completed(self, item: Item, response: Message, refusal: Refusal | None) -> None:
+        if refusal is None:
+            self._end(item)
+            return
+        self._lost(item)
+        substitute = too_large(response, refusal) if is_too_large(refusal) else None
+        if substitute is not None:
+            self._logger.error("The answer to %s is too large (%s); it fails", item.subject, refusal)
+            self._deliver(item, substitute, partial(self._substituted, item))
+            return
+        self._undelivered(item, refusal)
+
+    def _substituted(self, item: Item, refusal: Refusal | None) -> None:
+        if refusal is None:
+            self._end(item)
+        else:
+            self._undelivered(item, refusal)
+
+    def _undelivered(self, item: Item, refusal: Refusal) -> None:
+        self._logger.error("The answer to %s cannot be delivered (%s); abandoning it", item.subject, refusal)
+        self._give_back(item)
+
+    def _give_back(self, item: Item) -> None:
+        self._lost(item)
+        rpcs = RPCS[item.kind]
+        self._outbox.send(
+            Delivery(
+                rpcs.abandon,
+                rpcs.abandon_request(item.token),
+                partial(self._given_back, item),
+                attempts_left=_ABANDON_TRIES,
+            )
+        )
+
+    def _given_back(self, item: Item, refusal: Refusal | None) -> None:
+        if refusal is not None:
+            self._logger.warning("%s cannot be abandoned either (%s)", item.subject, refusal)
+        self._end(item)
+
+    def _deliver(self, item: Item, response: Message, settled: "partial[None]") -> None:
+        self._outbox.send(Delivery(RPCS[item.kind].complete, response, settled))
+
+    def _lost(self, item: Item) -> None:
+        if item.lost is not None:
+            item.lost()
+
+    def _end(self, item: Item) -> None:
+        with self._condition:
+            self._answered.pop(item, None)
+            if not self._answered:
+                self._condition.notify_all()

@@ -1,0 +1,228 @@
+"""One run of a worker, from start to stop: everything that lives in between."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import warm
+
+from durabletask._worker.activities import Activities, ActivityCode, Places
+from durabletask._worker.batches import BatchCode, Batches, RunBatch
+from durabletask._worker.ledger import Ledger
+from durabletask._worker.loop import LoopThread
+from durabletask._worker.options import ConcurrencyOptions
+from durabletask._worker.payloads import Payloads
+from durabletask._worker.threads import ThreadPool
+from durabletask._worker.turns import Run, TurnCode, Turns
+from durabletask._worker.warm import WarmRuns
+from durabletask._worker.watchdog import TurnWatchdog
+from durabletask.payload import PayloadStore
+from durabletask.transport.alarm import AlarmClock
+from durabletask.transport.completions import Outbox, RetryDelays
+from durabletask.transport.connection import CALL_DEADLINE, Connection
+from durabletask.transport.outages import OutageLog
+from durabletask.transport.stream import StreamOptions, WorkItemStream
+
+_ABANDON_GRACE = 2.0
+_STOPPING = "the worker is stopping"
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the worker connects, and how it holds on.
+
+    Args:
+        address: The host as the user named it, for logs.
+        open_channel: Opens a channel of our own.
+        channel: The user's channel, used instead and never closed.
+        stream: Deadlines and thresholds of the work-item stream.
+        delays: Back-off between tries of a completion.
+    """
+
+    address: str
+    open_channel: Callable[[], grpc.Channel]
+    channel: grpc.Channel | None
+    stream: StreamOptions
+    delays: RetryDelays
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What the worker asks for.
+
+    Args:
+        concurrency: Limits for each kind of work item.
+        capabilities: Protocol numbers to advertise, without that of warm runs.
+        filters: Work items to take; None takes all.
+    """
+
+    concurrency: ConcurrencyOptions
+    capabilities: frozenset[int]
+    filters: pb.WorkItemFilters | None
+
+
+@dataclass(frozen=True)
+class UserCode:
+    """How user code is reached.
+
+    Args:
+        open_run: Makes a run for an instance id.
+        rejections: Exceptions of a turn that mean: leave it to another worker.
+        report: Logs what a turn observed.
+        activities: The user's activities.
+        run_batch: Runs a work item of a feature's.
+        batch_kinds: Names in ``WorkItem.request`` that ``run_batch`` knows; none without the add-on.
+        payload_store: The user's payload store, or None.
+        turn_warning: Seconds after which a turn that blocks is reported.
+    """
+
+    open_run: Callable[[str], Run]
+    rejections: tuple[type[Exception], ...]
+    report: Callable[[str, Any], None]
+    activities: ActivityCode
+    run_batch: RunBatch
+    batch_kinds: frozenset[str]
+    payload_store: PayloadStore | None
+    turn_warning: float
+
+
+class Session:
+    """A started worker. It cannot be started twice; a worker makes a new one for every start.
+
+    Args:
+        server: Where to connect.
+        intake: What to ask for.
+        code: What to run.
+        logger: Where all of it reports.
+    """
+
+    def __init__(self, server: Server, intake: Intake, code: UserCode, logger: logging.Logger) -> None:
+        limits = intake.concurrency
+        self._intake = intake
+        self._logger = logger
+        self._clock = AlarmClock(logger)
+        self._connection = Connection(server.open_channel, server.channel, self._clock)
+        self._outbox = Outbox(self._connection.call, self._clock, logger, server.delays)
+        self._ledger = Ledger(self._outbox, logger)
+        self._runs: WarmRuns[Run] = WarmRuns(limits.maximum_cached_orchestrations, self._dispose)
+        self._threads = ThreadPool(limits.maximum_thread_pool_workers, "DurableTask", logger)
+        self._batch_threads = ThreadPool(limits.maximum_thread_pool_workers, "DurableTaskEntity", logger)
+        self._loop = LoopThread("DurableTaskLoop", logger)
+        self._payloads = Payloads(code.payload_store)
+        self._turns = self._new_turns(code)
+        self._activities = self._new_activities(code)
+        self._batches = self._new_batches(code)
+        self._handlers = {
+            "orchestratorRequest": self._turns.handle,
+            "activityRequest": self._activities.handle,
+            "entityRequest": self._batches.handle,
+            "entityRequestV2": self._batches.handle,
+        }
+        outages = OutageLog(logger, server.address, server.stream.resiliency.reconnect_backoff_cap_seconds)
+        self._stream = WorkItemStream(self._connection, self, server.stream, self._clock, outages)
+        self._reader = threading.Thread(target=self._stream.run, name="DurableTaskWorker", daemon=True)
+
+    def _new_turns(self, code: UserCode) -> Turns:
+        return Turns(
+            TurnCode(code.open_run, code.rejections, code.report, self._download_history),
+            self._runs,
+            self._ledger,
+            self._payloads,
+            TurnWatchdog(self._clock, code.turn_warning, self._logger),
+            self._logger,
+        )
+
+    def _new_activities(self, code: UserCode) -> Activities:
+        return Activities(
+            code.activities,
+            self._intake.concurrency.maximum_concurrent_activity_work_items,
+            Places(self._threads, self._loop),
+            self._ledger,
+            self._payloads,
+            self._logger,
+        )
+
+    def _new_batches(self, code: UserCode) -> Batches:
+        return Batches(
+            BatchCode(code.run_batch, code.batch_kinds),
+            self._intake.concurrency.maximum_concurrent_entity_work_items,
+            self._batch_threads,
+            self._ledger,
+            self._payloads,
+            self._logger,
+        )
+
+    def start(self) -> None:
+        """Start the threads and return."""
+        self._clock.start()
+        self._reader.start()
+
+    def stop(self, timeout: float) -> None:
+        """Take nothing new, let what runs finish within ``timeout`` seconds, give back the rest."""
+        deadline = time.monotonic() + timeout
+        self._stream.close()
+        self._abandon_waiting()
+        if threading.current_thread() is not self._reader:
+            self._reader.join(max(0.0, deadline - time.monotonic()))
+        # The reader may have taken one more item while the stream was being closed.
+        self._abandon_waiting()
+        self._ledger.drain(deadline, _ABANDON_GRACE)
+        self._outbox.close()
+        self._threads.close()
+        self._batch_threads.close()
+        self._loop.close()
+        self._clock.stop()
+        self._connection.close()
+
+    def _abandon_waiting(self) -> None:
+        self._activities.abandon_waiting(_STOPPING)
+        self._batches.abandon_waiting(_STOPPING)
+
+    def request(self, *, warm_runs: bool) -> pb.GetWorkItemsRequest:
+        """The request to open a stream with."""
+        self._turns.keep_warm = warm_runs and self._runs.enabled
+        limits = self._intake.concurrency
+        request = pb.GetWorkItemsRequest(
+            maxConcurrentOrchestrationWorkItems=limits.maximum_concurrent_orchestration_work_items,
+            maxConcurrentActivityWorkItems=limits.maximum_concurrent_activity_work_items,
+            maxConcurrentEntityWorkItems=limits.maximum_concurrent_entity_work_items,
+            workItemFilters=self._intake.filters,
+        )
+        capabilities = self._intake.capabilities | ({warm.CAPABILITY} if self._turns.keep_warm else set())
+        # An open enum: numbers that the generated code does not know travel like any other.
+        request.capabilities.extend(sorted(capabilities))  # type: ignore[arg-type]
+        return request
+
+    def received(self, work_item: pb.WorkItem) -> None:
+        """Hand a work item to the handler of its kind."""
+        handler = self._handlers.get(work_item.WhichOneof("request") or "")
+        if handler is None:
+            self._logger.warning(
+                "Ignored a work item of a kind that this version does not know; update durabletask-core if the task "
+                "hub is newer than it"
+            )
+            return
+        handler(work_item)
+
+    def disconnected(self) -> None:
+        """The stream ended, and with it the server's memory of what is warm here."""
+        self._runs.clear()
+
+    def _dispose(self, run: Run) -> None:
+        error = run.close()
+        if error is not None:
+            self._logger.debug("Closing a suspended run of orchestrator '%s' raised", run.name, exc_info=error)
+
+    def _download_history(self, request: pb.OrchestratorRequest) -> list[pb.HistoryEvent]:
+        chunks = self._connection.stub.StreamInstanceHistory(
+            pb.StreamInstanceHistoryRequest(
+                instanceId=request.instanceId, executionId=request.executionId, forWorkItemProcessing=True
+            ),
+            timeout=CALL_DEADLINE,
+        )
+        return [event for chunk in chunks for event in chunk.events]

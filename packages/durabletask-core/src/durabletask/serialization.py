@@ -1,0 +1,137 @@
+"""How inputs, outputs and events become JSON text and how declared types come back from it.
+
+The text is that of ``json.dumps`` with its defaults, so that other languages can read it; NaN and the
+infinities, which have no JSON form, are refused. A type is never taken from a payload: a value comes
+back as a declared type or as plain JSON data.
+"""
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+from durabletask import json_types
+
+_logger = logging.getLogger("durabletask")
+
+_LEGACY_MARKER = "__durabletask_autoobject__"
+
+
+class DataConverter(ABC):
+    """Turns values into text and back; pass your own as ``data_converter`` of clients and workers."""
+
+    @abstractmethod
+    def serialize(self, value: Any) -> str | None:
+        """The text of ``value``; None for None. Raises when the value has no form."""
+
+    @abstractmethod
+    def deserialize(self, data: str | None, target_type: Any | None = None) -> Any:
+        """The value of ``data``, as ``target_type`` if one is given; None for None and for an empty text."""
+
+    @abstractmethod
+    def coerce(self, value: Any, target_type: Any | None = None) -> Any:
+        """A decoded ``value`` as ``target_type``."""
+
+    def can_reconstruct(self, target_type: Any) -> bool:
+        """Whether an annotation with ``target_type`` is enough to have values delivered as that type."""
+        return False
+
+
+class JsonDataConverter(DataConverter):
+    """The default converter.
+
+    Besides JSON's own types it encodes what has a ``to_json`` method (called with the value alone),
+    enums, dataclasses, pydantic models, SimpleNamespace, datetime, date, time, timedelta (ISO 8601),
+    UUID, Decimal, bytes (base64), sets and paths. All of these come back where their type is declared;
+    a ``from_json`` hook of a type takes the decoded value, and the converter if it has a second parameter
+    named ``converter``. A value that does not fit its declared type is passed on as it is, with a debug
+    record on the logger ``durabletask``.
+    """
+
+    def serialize(self, value: Any) -> str | None:
+        """JSON text of ``value``. Raises TypeError or ValueError naming what cannot be encoded."""
+        if value is None:
+            return None
+        try:
+            return _ENCODER.encode(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _refusal(value, error) from error
+
+    def deserialize(self, data: str | None, target_type: Any | None = None) -> Any:
+        """The decoded value; raises ValueError when ``data`` is not JSON."""
+        if not data:
+            return None
+        try:
+            value = json.loads(data)
+        except ValueError as error:
+            raise ValueError(f"The payload is not JSON ({error}): {data[:100]!r}") from error
+        if target_type is None:
+            return _with_namespaces(value) if _LEGACY_MARKER in data else value
+        if _LEGACY_MARKER in data:
+            value = _without_marker(value)
+        return self.coerce(value, target_type)
+
+    def coerce(self, value: Any, target_type: Any | None = None) -> Any:
+        """``value`` as ``target_type``, or unchanged when it does not fit."""
+        if value is None or target_type is None:
+            return value
+        try:
+            return json_types.build(value, target_type, self)
+        except Exception as error:
+            # Best effort is the contract: user hooks may raise anything, and plain data is still useful.
+            _logger.debug(
+                "Could not coerce a %s to %r (%s: %s); passing it on as it is.",
+                type(value).__name__,
+                target_type,
+                type(error).__name__,
+                error,
+            )
+            return value
+
+    def can_reconstruct(self, target_type: Any) -> bool:
+        """True for dataclasses, types with ``from_json`` and the encoded types, also in Optional, Union and list."""
+        try:
+            return _can_reconstruct(target_type)
+        except TypeError:
+            return json_types.is_rebuildable(target_type)
+
+
+_can_reconstruct: Callable[[Any], bool] = lru_cache(maxsize=4096)(json_types.is_rebuildable)
+
+
+def _with_namespaces(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_namespaces(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    fields = {k: _with_namespaces(v) for k, v in value.items() if k != _LEGACY_MARKER}
+    return SimpleNamespace(**fields) if _LEGACY_MARKER in value else fields
+
+
+def _without_marker(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_marker(item) for item in value]
+    if isinstance(value, dict):
+        return {k: _without_marker(v) for k, v in value.items() if k != _LEGACY_MARKER}
+    return value
+
+
+def _refusal(value: Any, error: Exception) -> Exception:
+    kind = type(value).__name__
+    if isinstance(error, RecursionError):
+        return ValueError(f"A value of type {kind} is nested too deeply to be encoded as JSON.")
+    if isinstance(error, ValueError) and "JSON compliant" in str(error):
+        return ValueError(
+            f"A value of type {kind} holds NaN or an infinity, which have no JSON form ({error}). "
+            "Use None or a text in its place."
+        )
+    refusal = TypeError if isinstance(error, TypeError) else ValueError
+    return refusal(f"A value of type {kind} cannot be encoded as JSON: {error}")
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False, default=json_types.plain)
+
+DEFAULT_DATA_CONVERTER: DataConverter = JsonDataConverter()

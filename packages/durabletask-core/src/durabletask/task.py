@@ -1,0 +1,566 @@
+"""What orchestrators and activities are written with: the orchestration context, tasks, and retries.
+
+An orchestrator is a function of a context and an input. It awaits tasks, with ``yield`` in a generator
+or with ``await`` in an ``async def``; between two awaits it must compute the same from the same inputs.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from datetime import datetime, timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+
+from durabletask.failures import FailureDetails as FailureDetails
+from durabletask.failures import failure_details, failure_of
+from durabletask.retry_policy import RetryPolicy as RetryPolicy
+from durabletask.versioning import compare_versions
+
+if TYPE_CHECKING:
+    from durabletask.entities import EntityInstanceId, EntityLock
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+TInput = TypeVar("TInput")
+TOutput = TypeVar("TOutput")
+
+
+class TaskFailedError(Exception):
+    """An awaited task failed; ``details`` says how."""
+
+    def __init__(self, message: str, details: pb.TaskFailureDetails | FailureDetails | Exception) -> None:
+        super().__init__(message)
+        if isinstance(details, Exception):
+            details = failure_of(details)
+        self._details = details if isinstance(details, FailureDetails) else failure_details(details)
+
+    @property
+    def details(self) -> FailureDetails:
+        """The failure of the activity, sub-orchestration or entity operation itself."""
+        return self._details
+
+
+class TaskCancelledError(Exception):
+    """An awaited task was cancelled by its orchestrator."""
+
+
+class NonDeterminismError(Exception):
+    """The orchestrator's code does not repeat what its history says it did."""
+
+
+class OrchestrationStateError(Exception):
+    """The history that arrived cannot be the history of an orchestration."""
+
+
+class Task(ABC, Generic[T_co]):
+    """Something an orchestrator can await, in a generator with ``yield`` and in a coroutine with ``await``."""
+
+    __slots__ = ("_complete", "_error", "_parents", "_result")
+
+    def __init__(self) -> None:
+        self._complete = False
+        self._error: TaskFailedError | TaskCancelledError | None = None
+        self._result: Any = None
+        self._parents: list[CompositeTask[Any]] = []
+
+    def __await__(self) -> Generator[Any, Any, T_co]:
+        result: T_co = yield self
+        return result
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the task has succeeded, failed or been cancelled."""
+        return self._complete
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the task has failed; False for a cancelled one."""
+        return isinstance(self._error, TaskFailedError)
+
+    @property
+    def result(self) -> T_co:
+        """The same as ``get_result()``."""
+        return self.get_result()
+
+    def get_result(self) -> T_co:
+        """Return the result.
+
+        Raises TaskFailedError if the task failed, TaskCancelledError if it was cancelled, and ValueError
+        while it is not complete.
+        """
+        if not self._complete:
+            raise ValueError("The task is not complete yet: await it before asking for its result.")
+        if self._error is not None:
+            raise self._error
+        result: T_co = self._result
+        return result
+
+    def get_exception(self) -> TaskFailedError:
+        """Return the failure; raises ValueError if the task has not failed."""
+        if not isinstance(self._error, TaskFailedError):
+            raise ValueError("The task has not failed, so it has no exception.")
+        return self._error
+
+    def _settle(self, result: Any, error: TaskFailedError | TaskCancelledError | None = None) -> None:
+        if self._complete:
+            raise ValueError("The task is already complete.")
+        self._result = result
+        self._error = error
+        self._complete = True
+        if self._parents:
+            parents, self._parents = self._parents, []
+            for parent in parents:
+                parent.on_child_completed(self)
+
+
+class CompositeTask(Task[T]):
+    """A task that is made of other tasks; tasks may be shared between several composites."""
+
+    __slots__ = ("_tasks",)
+
+    def __init__(self, tasks: Sequence[Task[Any]]) -> None:
+        super().__init__()
+        self._tasks = list(tasks)
+        for task in self._tasks:
+            if not isinstance(task, Task):
+                raise TypeError(f"A composite task is made of tasks, got {task!r} of type {type(task).__name__}.")
+
+    def get_tasks(self) -> list[Task[Any]]:
+        """The tasks in the order in which they were given."""
+        return self._tasks
+
+    @abstractmethod
+    def on_child_completed(self, task: Task[Any]) -> None:
+        """Called once when one of the tasks completes."""
+
+    def _watch(self) -> int:
+        """Be told of every task that is still to complete; return how many there are, each counted once."""
+        waiting = {id(task): task for task in self._tasks if not task._complete}
+        for task in waiting.values():
+            task._parents.append(self)
+        return len(waiting)
+
+
+class WhenAllTask(CompositeTask[list[T]]):
+    """Completes when all tasks have; its result is their results in the order given, or the first failure."""
+
+    __slots__ = ("_first_error", "_waiting")
+
+    def __init__(self, tasks: Sequence[Task[T]]) -> None:
+        super().__init__(tasks)
+        self._first_error = next((task._error for task in self._tasks if task._error is not None), None)
+        self._waiting = self._watch()
+        self._settle_if_done()
+
+    @property
+    def pending_tasks(self) -> int:
+        """How many of the tasks are not complete."""
+        return len(self._tasks) - self.get_completed_tasks()
+
+    def get_completed_tasks(self) -> int:
+        """How many of the tasks are complete."""
+        return sum(task._complete for task in self._tasks)
+
+    def on_child_completed(self, task: Task[Any]) -> None:
+        self._waiting -= 1
+        if self._first_error is None:
+            self._first_error = task._error
+        self._settle_if_done()
+
+    def _settle_if_done(self) -> None:
+        if self._waiting == 0:
+            error = self._first_error
+            self._settle(None if error else [task._result for task in self._tasks], error)
+
+
+class WhenAnyTask(CompositeTask[Task[T]]):
+    """Completes with the first of the tasks that completes; the result is that very task, failed or not."""
+
+    __slots__ = ()
+
+    def __init__(self, tasks: Sequence[Task[T]]) -> None:
+        super().__init__(tasks)
+        if not self._tasks:
+            raise ValueError("when_any() needs at least one task: with none it could never complete.")
+        winner = next((task for task in self._tasks if task._complete), None)
+        if winner is None:
+            self._watch()
+        else:
+            self._settle(winner)
+
+    def on_child_completed(self, task: Task[Any]) -> None:
+        if self._complete:
+            return
+        # A long-lived loser must not collect every composite that it ever lost.
+        for loser in self._tasks:
+            if self in loser._parents:
+                loser._parents.remove(self)
+        # One event may complete several of them; the first given wins, as it does at construction.
+        self._settle(next(task for task in self._tasks if task._complete))
+
+
+class CompletableTask(Task[T]):
+    """A task that an event completes, such as an activity."""
+
+    __slots__ = ("expected_type",)
+
+    def __init__(self, expected_type: Any | None = None) -> None:
+        super().__init__()
+        self.expected_type = expected_type
+
+    def complete(self, result: T) -> None:
+        """Complete the task; raises ValueError if it is complete."""
+        self._settle(result)
+
+    def fail(self, message: str, details: Exception | pb.TaskFailureDetails) -> None:
+        """Fail the task with a TaskFailedError of these; raises ValueError if it is complete."""
+        self._settle(None, TaskFailedError(message, details))
+
+
+class CancellableTask(CompletableTask[T]):
+    """A task that its orchestrator may cancel: a timer, or the wait for an external event."""
+
+    __slots__ = ("_cancel_handler",)
+
+    def __init__(self, expected_type: Any | None = None) -> None:
+        super().__init__(expected_type)
+        self._cancel_handler: Callable[[], None] | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the task was cancelled."""
+        return isinstance(self._error, TaskCancelledError)
+
+    def set_cancel_handler(self, cancel_handler: Callable[[], None]) -> None:
+        """Set what ``cancel()`` runs before the task completes."""
+        self._cancel_handler = cancel_handler
+
+    def cancel(self) -> bool:
+        """Cancel the task; return False if it is already complete. Awaiting it raises TaskCancelledError."""
+        if self._complete:
+            return False
+        if self._cancel_handler is not None:
+            self._cancel_handler()
+        self._settle(None, TaskCancelledError("The task was cancelled."))
+        return True
+
+
+class RetryableTask(CompletableTask[T]):
+    """An activity or a sub-orchestration with a retry policy; ``start_time`` is that of the first attempt."""
+
+    __slots__ = ("action", "attempt_count", "is_sub_orch", "retry_policy", "start_time")
+
+    def __init__(
+        self,
+        retry_policy: RetryPolicy,
+        action: pb.OrchestratorAction,
+        start_time: datetime,
+        is_sub_orch: bool,
+        expected_type: Any | None = None,
+    ) -> None:
+        super().__init__(expected_type)
+        self.retry_policy = retry_policy
+        self.action = action
+        self.start_time = start_time
+        self.is_sub_orch = is_sub_orch
+        self.attempt_count = 1
+
+    def increment_attempt_count(self) -> None:
+        """Count one more attempt."""
+        self.attempt_count += 1
+
+    def compute_next_delay(self, now: datetime | None = None) -> timedelta | None:
+        """The delay before the next attempt, or None if there is to be none.
+
+        ``now`` is the orchestration's time; without it the policy's ``retry_timeout`` is not applied.
+        """
+        policy = self.retry_policy
+        if self.attempt_count >= policy.max_number_of_attempts:
+            return None
+        delay = policy.delay_after(self.attempt_count)
+        if now is not None and policy.retry_timeout is not None:
+            left = policy.retry_timeout - (now - self.start_time)
+            return delay if delay <= left else None
+        return delay
+
+
+class TimerTask(CancellableTask[None]):
+    """A timer that completes at ``final_fire_at``, in pieces of at most ``maximum_timer_interval``."""
+
+    __slots__ = ("final_fire_at", "maximum_timer_interval", "retryable_parent")
+
+    def __init__(self, final_fire_at: datetime | None = None, maximum_timer_interval: timedelta | None = None) -> None:
+        super().__init__()
+        self.final_fire_at = final_fire_at
+        self.maximum_timer_interval = maximum_timer_interval
+        self.retryable_parent: RetryableTask[Any] | None = None
+
+    def set_retryable_parent(self, retryable_task: RetryableTask[Any]) -> None:
+        """Make this timer the delay before another attempt of ``retryable_task``."""
+        self.retryable_parent = retryable_task
+
+    def next_piece(self, now: datetime) -> datetime | None:
+        """When the piece that begins at ``now`` ends, or None when nothing is left to wait for."""
+        final, longest = self.final_fire_at, self.maximum_timer_interval
+        if final is None or final <= now:
+            return None
+        if longest is not None and longest > timedelta(0) and final - now > longest:
+            return now + longest
+        return final
+
+
+class OrchestrationContext(ABC):
+    """What an orchestrator may do, passed to it as its first argument.
+
+    Its calls are numbered in the order in which they are made; a replay must make the same calls in the
+    same order. Nothing here blocks: a call returns a task, which is then awaited.
+    """
+
+    @property
+    @abstractmethod
+    def instance_id(self) -> str:
+        """The id of this orchestration instance."""
+
+    @property
+    @abstractmethod
+    def parent_instance_id(self) -> str | None:
+        """The id of the orchestration instance that started this one, or None."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str | None:
+        """The version that this instance was started with, or None."""
+
+    @property
+    @abstractmethod
+    def current_utc_datetime(self) -> datetime:
+        """The time of this turn: naive, in UTC, the same in every replay."""
+
+    @property
+    @abstractmethod
+    def is_replaying(self) -> bool:
+        """Whether the code is repeating what it did in an earlier turn."""
+
+    def version_at_least(self, version: str) -> bool:
+        """Whether this instance's version is ``version`` or a newer one; False for an unversioned instance.
+
+        Raises durabletask.versioning.VersionOrderError when the two have no order.
+        """
+        return compare_versions(self.version, version) >= 0
+
+    @abstractmethod
+    def set_custom_status(self, custom_status: Any) -> None:
+        """Set the status that clients see; None clears it."""
+
+    @abstractmethod
+    def create_timer(self, fire_at: datetime | timedelta) -> "TimerTask":
+        """A task that completes at a time (a naive one is in UTC) or after a duration."""
+
+    @overload
+    def call_activity(
+        self,
+        activity: str,
+        *,
+        input: Any = None,
+        retry_policy: RetryPolicy | None = None,
+        tags: dict[str, str] | None = None,
+        return_type: type | None = None,
+        version: str | None = None,
+    ) -> "CompletableTask[Any]": ...
+
+    @overload
+    def call_activity(
+        self,
+        activity: "Callable[[ActivityContext, TInput], Awaitable[TOutput]]",
+        *,
+        input: Any = None,
+        retry_policy: RetryPolicy | None = None,
+        tags: dict[str, str] | None = None,
+        return_type: type | None = None,
+        version: str | None = None,
+    ) -> "CompletableTask[TOutput]": ...
+
+    @overload
+    def call_activity(
+        self,
+        activity: "Callable[[ActivityContext, TInput], TOutput]",
+        *,
+        input: Any = None,
+        retry_policy: RetryPolicy | None = None,
+        tags: dict[str, str] | None = None,
+        return_type: type | None = None,
+        version: str | None = None,
+    ) -> "CompletableTask[TOutput]": ...
+
+    @abstractmethod
+    def call_activity(
+        self,
+        activity: Any,
+        *,
+        input: Any = None,
+        retry_policy: RetryPolicy | None = None,
+        tags: dict[str, str] | None = None,
+        return_type: type | None = None,
+        version: str | None = None,
+    ) -> "CompletableTask[Any]":
+        """Schedule an activity, given as its function or its name.
+
+        The result has the type ``return_type``, by default the one the function declares. ``version``
+        asks for a registration of that version; by default it is this instance's version if this worker
+        registers the activity under it. A failure that outlasts ``retry_policy`` raises TaskFailedError.
+        """
+
+    @abstractmethod
+    def call_sub_orchestrator(
+        self,
+        orchestrator: "Orchestrator[Any, Any] | Callable[..., Any] | str",
+        *,
+        input: Any = None,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        return_type: type | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> "CompletableTask[Any]":
+        """Start an orchestration as a child of this one, given as its function or its name.
+
+        ``instance_id`` defaults to this instance's id and the number of the call. ``version`` is a version,
+        ``"inherit"`` for that of this instance, or ``"default"`` (the same as None) for the worker's
+        ``default_version``.
+        """
+
+    @abstractmethod
+    def wait_for_external_event(self, name: str, *, data_type: type | None = None) -> "CancellableTask[Any]":
+        """A task that completes with the data of the next event of this name, in whatever letter case.
+
+        Events that arrive before anybody waits are kept; events and waits are matched in order.
+        """
+
+    def send_event(self, instance_id: str, event_name: str, *, data: Any | None = None) -> None:
+        """Raise an event in another orchestration instance; if there is none, nothing happens."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement send_event()")
+
+    @abstractmethod
+    def continue_as_new(self, new_input: Any, *, save_events: bool = False, new_version: str | None = None) -> None:
+        """Complete this generation and start the next with ``new_input`` and an empty history.
+
+        ``save_events`` hands over the events that nobody has waited for. Of several calls the first counts.
+        """
+
+    @abstractmethod
+    def new_uuid(self) -> str:
+        """A random-looking UUID that is the same in every replay."""
+
+    @abstractmethod
+    def call_entity(
+        self, entity: "EntityInstanceId", operation: str, input: Any = None, *, return_type: type | None = None
+    ) -> "CompletableTask[Any]":
+        """Call an operation of an entity; needs the package durabletask-entities."""
+
+    @abstractmethod
+    def signal_entity(
+        self,
+        entity_id: "EntityInstanceId",
+        operation_name: str,
+        input: Any = None,
+        signal_time: datetime | None = None,
+    ) -> None:
+        """Start an operation of an entity and do not wait for it; needs the package durabletask-entities."""
+
+    @abstractmethod
+    def lock_entities(self, entities: "list[EntityInstanceId]") -> "CompletableTask[EntityLock]":
+        """Lock entities for a critical section; needs the package durabletask-entities."""
+
+    @abstractmethod
+    def _exit_critical_section(self) -> None:
+        """Release the locks of the critical section; called by EntityLock."""
+
+    def create_replay_safe_logger(self, logger: logging.Logger) -> "ReplaySafeLogger":
+        """A logger that is silent while the orchestrator replays."""
+        return ReplaySafeLogger(logger, lambda: self.is_replaying)
+
+
+class ActivityContext:
+    """What an activity knows of its call."""
+
+    def __init__(self, orchestration_id: str, task_id: int) -> None:
+        self._orchestration_id = orchestration_id
+        self._task_id = task_id
+
+    @property
+    def orchestration_id(self) -> str:
+        """The id of the orchestration instance that called the activity."""
+        return self._orchestration_id
+
+    @property
+    def task_id(self) -> int:
+        """The id of the activity task within its orchestration; all attempts of a retried task have the same."""
+        return self._task_id
+
+
+class ReplaySafeLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # not subscriptable before Python 3.11
+    """Passes records on to its logger, but nothing while the orchestrator is replaying."""
+
+    def __init__(self, logger: logging.Logger, is_replaying: Callable[[], bool]) -> None:
+        super().__init__(logger, {})
+        self._is_replaying = is_replaying
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Whether a record of ``level`` would be logged now: never while replaying."""
+        return not self._is_replaying() and bool(self.logger.isEnabledFor(level))
+
+
+def when_all(tasks: Sequence[Task[T]]) -> WhenAllTask[T]:
+    """A task that completes when all ``tasks`` have, with the list of their results.
+
+    If any failed, awaiting it raises the first failure, after all tasks are complete. With no tasks it is
+    complete at once with an empty list.
+    """
+    return WhenAllTask(tasks)
+
+
+def when_any(tasks: Sequence[Task[T]]) -> WhenAnyTask[T]:
+    """A task that completes with the first of ``tasks`` to complete; of several complete ones, the first given.
+
+    The losers go on. Raises ValueError when ``tasks`` is empty.
+    """
+    return WhenAnyTask(tasks)
+
+
+def get_name(fn: Callable[..., Any]) -> str:
+    """The name under which ``fn`` is registered and called; raises ValueError for a lambda, which has none."""
+    name: str = fn.__name__
+    if name == "<lambda>":
+        raise ValueError("A lambda has no name to register or call it by: use a function defined with def.")
+    return name
+
+
+def get_entity_name(fn: Any) -> str:
+    """The name under which entity ``fn`` is registered, case kept."""
+    declared = getattr(fn, "__durable_entity_name__", None)
+    return declared if isinstance(declared, str) and declared else get_name(fn)
+
+
+Orchestrator = Callable[
+    [OrchestrationContext, TInput],
+    Generator[Task[Any], Any, TOutput] | Coroutine[Any, Any, TOutput] | TOutput,
+]
+Activity = Callable[[ActivityContext, TInput], TOutput]
+# A function of a context and an input, or a class; the entities package says of which.
+Entity = Callable[..., Any] | type
+
+_ENTITY_NAMES = frozenset({"DurableEntity", "EntityInstanceId", "EntityLock", "EntityContext"})
+
+
+def __getattr__(name: str) -> Any:
+    """Names of the entities package that are also found here, once it is installed."""
+    if name not in _ENTITY_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module("durabletask.entities"), name)
+    except ModuleNotFoundError as error:
+        raise AttributeError(
+            f"module {__name__!r} has {name!r} only with the entities package: pip install durabletask-entities"
+        ) from error

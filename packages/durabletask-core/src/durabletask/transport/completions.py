@@ -1,0 +1,180 @@
+"""Delivery of what a worker answers: bounded in flight, retried, never waited for.
+
+gRPC sheds calls when thousands are in flight at once, so at most :data:`MAXIMUM_IN_FLIGHT` are; the
+rest wait here. Completions are idempotent per completion token (protocol), so one whose fate is
+unknown may be sent again.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import grpc
+from google.protobuf.message import Message
+
+from durabletask.transport.alarm import AlarmClock
+from durabletask.transport.backoff import full_jitter
+from durabletask.transport.connection import FutureCall
+
+MAXIMUM_IN_FLIGHT = 128
+
+# CANCELLED is not an answer of the server's: gRPC sheds calls with it, and a dying channel ends them with it.
+# UNAUTHENTICATED passes too: an interceptor fetches a fresh token for the next try.
+RETRYABLE = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNAUTHENTICATED,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a delivery ended without the server's OK."""
+
+    code: grpc.StatusCode
+    details: str
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.details}" if self.details else self.code.name
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One unary call to make.
+
+    Args:
+        method: Name of the RPC.
+        message: Its request.
+        settled: Called exactly once, on any thread: with None when the server said OK, else with
+            the last error. Must not block.
+        attempts_left: Tries in all.
+    """
+
+    method: str
+    message: Message
+    settled: Callable[[Refusal | None], None]
+    attempts_left: int = 10
+    failures: int = field(default=0, init=False)
+
+
+@dataclass(frozen=True)
+class RetryDelays:
+    """Bounds of the random delays between two tries, in seconds."""
+
+    base: float = 0.2
+    cap: float = 15.0
+
+
+class Outbox:
+    """Sends deliveries through ``call``.
+
+    Args:
+        call: Starts a unary call and returns its future; reached anew for every try, so that a
+            retry goes through the channel that is in use then.
+        clock: Runs retries, and what waited for a free place.
+        logger: Where failed tries are reported.
+        delays: Back-off between tries.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[str, Message], FutureCall],
+        clock: AlarmClock,
+        logger: logging.Logger,
+        delays: RetryDelays | None = None,
+    ) -> None:
+        self._call = call
+        self._clock = clock
+        self._logger = logger
+        self._delays = delays or RetryDelays()
+        self._lock = threading.Lock()
+        self._waiting: deque[Delivery] = deque()
+        # gRPC cancels a call whose future is collected, so every future is held until it is done.
+        self._in_flight: dict[Delivery, FutureCall | None] = {}
+        self._closed = False
+
+    def send(self, delivery: Delivery) -> None:
+        """Send now if fewer than the maximum are in flight, else as soon as a place is free."""
+        with self._lock:
+            if self._closed:
+                return
+            if len(self._in_flight) >= MAXIMUM_IN_FLIGHT:
+                self._waiting.append(delivery)
+                return
+            self._in_flight[delivery] = None
+        self._start(delivery)
+
+    def close(self) -> None:
+        """Cancel what is in flight and forget what waits; ``settled`` is not called any more."""
+        with self._lock:
+            self._closed = True
+            calls = [call for call in self._in_flight.values() if call is not None]
+            self._in_flight.clear()
+            self._waiting.clear()
+        for call in calls:
+            call.cancel()
+
+    def _start(self, delivery: Delivery) -> None:
+        try:
+            call = self._call(delivery.method, delivery.message)
+        except Exception as error:
+            # A closed channel and an interceptor may raise anything; both pass like a lost connection.
+            self._finish(delivery, Refusal(grpc.StatusCode.UNAVAILABLE, f"{type(error).__name__}: {error}"))
+            return
+        with self._lock:
+            if delivery in self._in_flight:
+                self._in_flight[delivery] = call
+        call.add_done_callback(lambda done: self._finish(delivery, _refusal(done)))
+
+    def _finish(self, delivery: Delivery, refusal: Refusal | None) -> None:
+        with self._lock:
+            self._in_flight.pop(delivery, None)
+            closed = self._closed
+            if self._waiting and not closed:
+                # Not sent from here: this may be gRPC's own thread, which an interceptor must not block.
+                self._clock.call_later(0, self._send_waiting)
+        if closed:
+            return
+        delivery.attempts_left -= 1
+        if refusal is None or delivery.attempts_left <= 0 or not _is_passing(refusal):
+            delivery.settled(refusal)
+            return
+        delay = full_jitter(self._delays.base, self._delays.cap, delivery.failures)
+        delivery.failures += 1
+        self._logger.debug("%s failed (%s); trying again in %.1f s", delivery.method, refusal, delay)
+        self._clock.call_later(delay, lambda: self.send(delivery))
+
+    def _send_waiting(self) -> None:
+        while True:
+            with self._lock:
+                if self._closed or not self._waiting or len(self._in_flight) >= MAXIMUM_IN_FLIGHT:
+                    return
+                delivery = self._waiting.popleft()
+                self._in_flight[delivery] = None
+            self._start(delivery)
+
+
+def is_too_large(refusal: Refusal) -> bool:
+    """Whether a message was refused for its size: implementations of gRPC agree on the code, not on the text."""
+    text = refusal.details.lower()
+    about_size = "message" in text and ("larger than" in text or "exceed" in text)
+    return refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED and about_size
+
+
+def _is_passing(refusal: Refusal) -> bool:
+    throttled = refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED and not is_too_large(refusal)
+    return throttled or refusal.code in RETRYABLE
+
+
+def _refusal(call: FutureCall) -> Refusal | None:
+    code = call.code()
+    if code is grpc.StatusCode.OK:
+        return None
+    return Refusal(code or grpc.StatusCode.UNKNOWN, call.details() or "")

@@ -1,0 +1,93 @@
+"""The channel a worker uses, and how it is replaced."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import grpc
+from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
+from google.protobuf.message import Message
+
+from durabletask.transport.alarm import AlarmClock
+
+CALL_DEADLINE = 60.0
+"""Seconds a completion, an abandonment or a history download may take before it counts as failed."""
+
+
+class FutureCall(Protocol):
+    """What gRPC returns for a unary call that is not awaited: a call and a future in one."""
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None: ...
+    def cancel(self) -> bool: ...
+    def result(self, timeout: float | None = None) -> Any: ...
+    def code(self) -> grpc.StatusCode | None: ...
+    def details(self) -> str | None: ...
+    def initial_metadata(self) -> Any: ...
+
+
+class StreamCall(Protocol):
+    """What gRPC returns for a server stream: a call and an iterable in one."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+    def cancel(self) -> bool: ...
+
+
+class Connection:
+    """The stub of the channel in use.
+
+    A channel that this class opened is replaced by :meth:`renew` and closed once no call can be
+    left on it; a channel that the user supplied is neither replaced nor closed.
+
+    Args:
+        open_channel: Opens a channel of our own; ignored when ``channel`` is given.
+        channel: The user's channel, or None.
+        clock: Closes retired channels when their last call must have ended.
+    """
+
+    def __init__(
+        self, open_channel: Callable[[], grpc.Channel], channel: grpc.Channel | None, clock: AlarmClock
+    ) -> None:
+        self._open_channel = open_channel
+        self._clock = clock
+        self._owned = channel is None
+        self._lock = threading.Lock()
+        self._channel = open_channel() if channel is None else channel
+        self._stub = pb_grpc.TaskHubSidecarServiceStub(self._channel)
+        self._retired: list[grpc.Channel] = []
+
+    @property
+    def stub(self) -> pb_grpc.TaskHubSidecarServiceStub:
+        """The stub of the channel in use; ask again for every call."""
+        return self._stub
+
+    def call(self, method: str, message: Message) -> FutureCall:
+        """Send a unary call without waiting for its answer."""
+        call: FutureCall = getattr(self._stub, method).future(message, timeout=CALL_DEADLINE)
+        return call
+
+    def renew(self) -> None:
+        """Open a fresh channel; calls under way on the old one still get their answers."""
+        if not self._owned:
+            return
+        fresh = self._open_channel()
+        with self._lock:
+            retired, self._channel = self._channel, fresh
+            self._retired.append(retired)
+        self._stub = pb_grpc.TaskHubSidecarServiceStub(fresh)
+        self._clock.call_later(CALL_DEADLINE, lambda: self._close_retired(retired))
+
+    def close(self) -> None:
+        """Close every channel that was opened here."""
+        if not self._owned:
+            return
+        with self._lock:
+            channels, self._retired = [*self._retired, self._channel], []
+        for channel in channels:
+            channel.close()
+
+    def _close_retired(self, channel: grpc.Channel) -> None:
+        with self._lock:
+            if channel not in self._retired:
+                return
+            self._retired.remove(channel)
+        channel.close()

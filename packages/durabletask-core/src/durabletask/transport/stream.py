@@ -1,0 +1,222 @@
+"""The stream of work items: opened, watched and opened again until it is closed."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc
+from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import warm
+from google.protobuf import empty_pb2
+
+from durabletask.grpc_options import GrpcWorkerResiliencyOptions
+from durabletask.transport.alarm import AlarmClock
+from durabletask.transport.backoff import full_jitter
+from durabletask.transport.connection import Connection, FutureCall, StreamCall
+from durabletask.transport.outages import OutageLog
+
+
+class StreamListener(Protocol):
+    """What the stream tells its owner, all on the thread that runs it."""
+
+    def request(self, *, warm_runs: bool) -> pb.GetWorkItemsRequest:
+        """The request to open a stream with; ``warm_runs`` says that the server supports them."""
+
+    def received(self, work_item: pb.WorkItem) -> None:
+        """A work item came; the next one is read when this returns."""
+
+    def disconnected(self) -> None:
+        """The stream ended; what the server kept for it is void."""
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How the stream notices trouble.
+
+    Args:
+        resiliency: Deadlines, back-off and thresholds.
+        always_expect_pings: Whether silence counts as a dead stream from the start. Otherwise only
+            after a first health ping, because some servers never send one.
+    """
+
+    resiliency: GrpcWorkerResiliencyOptions
+    always_expect_pings: bool = False
+
+
+class WorkItemStream:
+    """Reads work items for ever: Hello, then GetWorkItems, then again after a random delay.
+
+    Args:
+        connection: The channel in use; renewed after repeated failures and after a graceful end.
+        listener: Gets the work items.
+        options: Deadlines and thresholds.
+        clock: Watches for silence.
+        outages: Reports lost and regained connections.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        listener: StreamListener,
+        options: StreamOptions,
+        clock: AlarmClock,
+        outages: OutageLog,
+    ) -> None:
+        self._connection = connection
+        self._listener = listener
+        self._options = options
+        self._clock = clock
+        self._outages = outages
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._call: FutureCall | StreamCall | None = None
+        self._silence = _Silence(clock, options.resiliency.silent_disconnect_timeout_seconds, self._cancel)
+        self._pings_expected = options.always_expect_pings
+        self._failures = 0
+        self._messages = 0
+
+    def run(self) -> None:
+        """Serve until :meth:`close`; every error is reported and survived."""
+        resiliency = self._options.resiliency
+        while not self._closing.is_set():
+            self._messages = 0
+            graceful = self._serve_reporting()
+            self._failures = 0 if self._messages else self._failures + 1
+            if self._closing.is_set():
+                return
+            threshold = resiliency.channel_recreate_failure_threshold
+            if graceful or (threshold and self._failures and self._failures % threshold == 0):
+                self._connection.renew()
+            self._closing.wait(
+                full_jitter(
+                    resiliency.reconnect_backoff_base_seconds,
+                    resiliency.reconnect_backoff_cap_seconds,
+                    max(0, self._failures - 1),
+                )
+            )
+
+    def close(self) -> None:
+        """End the stream and :meth:`run`, from any thread, without waiting for either."""
+        self._closing.set()
+        self._cancel()
+
+    def _serve_reporting(self) -> bool:
+        """Serve one stream; True if the server ended it in good order."""
+        try:
+            self._serve()
+        except grpc.RpcError as error:
+            if not self._closing.is_set():
+                self._outages.lost(error, silent=self._silence.detected)
+            return False
+        except Exception as error:
+            if not self._closing.is_set():
+                self._outages.broken(error)
+            return False
+        finally:
+            self._silence.end()
+            self._listener.disconnected()
+        if not self._closing.is_set():
+            self._outages.ended()
+        return True
+
+    def _serve(self) -> None:
+        request = self._listener.request(warm_runs=self._hello())
+        stream: StreamCall = self._connection.stub.GetWorkItems(request)
+        self._hold(stream)
+        self._silence.begin(armed=self._pings_expected)
+        for work_item in stream:
+            if not self._messages:
+                self._outages.over()
+            self._messages += 1
+            if work_item.HasField("healthPing"):
+                self._pings_expected = True
+                self._silence.arm()
+            else:
+                self._silence.pause()
+                self._listener.received(work_item)
+            self._silence.heard()
+            if self._closing.is_set():
+                return
+
+    def _hello(self) -> bool:
+        """Probe the server; True if it supports warm runs."""
+        timeout = self._options.resiliency.hello_timeout_seconds
+        call: FutureCall = self._connection.stub.Hello.future(empty_pb2.Empty(), timeout=timeout)
+        self._hold(call)
+        try:
+            call.result()
+        except grpc.RpcError:
+            if call.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            return False
+        except grpc.FutureCancelledError as error:
+            raise ConnectionAbortedError("Hello was cancelled") from error
+        return (warm.HEADER, warm.VERSION) in [(key, value) for key, value in call.initial_metadata() or ()]
+
+    def _hold(self, call: FutureCall | StreamCall) -> None:
+        """Remember the call under way, so that closing can cancel it."""
+        with self._lock:
+            self._call = call
+        if self._closing.is_set():
+            call.cancel()
+
+    def _cancel(self) -> None:
+        with self._lock:
+            call = self._call
+        if call is not None:
+            call.cancel()
+
+
+class _Silence:
+    """Cancels a stream on which nothing was heard for too long; wakes once per timeout at most."""
+
+    def __init__(self, clock: AlarmClock, timeout: float, cancel: Callable[[], None]) -> None:
+        self._clock = clock
+        self._timeout = timeout
+        self._cancel = cancel
+        self._generation = 0
+        self._armed = False
+        self._last_heard: float | None = 0.0
+        self.detected = False
+
+    def begin(self, *, armed: bool) -> None:
+        self.detected = False
+        self._armed = False
+        self._generation += 1
+        self.heard()
+        if armed:
+            self.arm()
+
+    def arm(self) -> None:
+        if self._armed or not self._timeout:
+            return
+        self._armed = True
+        self._watch(self._generation)
+
+    def heard(self) -> None:
+        self._last_heard = time.monotonic()
+
+    def pause(self) -> None:
+        """Nobody listens until the next :meth:`heard`, so silence proves nothing."""
+        self._last_heard = None
+
+    def end(self) -> None:
+        self._generation += 1
+
+    def _remaining(self) -> float:
+        heard = self._last_heard
+        return self._timeout if heard is None else heard + self._timeout - time.monotonic()
+
+    def _watch(self, generation: int) -> None:
+        self._clock.call_later(self._remaining(), lambda: self._check(generation))
+
+    def _check(self, generation: int) -> None:
+        if generation != self._generation:
+            return
+        if self._remaining() > 0:
+            self._watch(generation)
+            return
+        self.detected = True
+        self._cancel()
