@@ -70,9 +70,7 @@ def stale(generated: pathlib.Path, names: Sequence[pathlib.Path]) -> list[str]:
     """Names of the stubs that are missing, superfluous or different from the generated ones."""
     committed = {path.relative_to(SOURCE) for path in SOURCE.rglob("*_pb2*.py*") if "__pycache__" not in path.parts}
     different = {
-        name
-        for name in names
-        if name in committed and (SOURCE / name).read_bytes() != (generated / name).read_bytes()
+        name for name in names if name in committed and (SOURCE / name).read_bytes() != (generated / name).read_bytes()
     }
     return sorted(str(name) for name in different | (committed ^ set(names)))
 

@@ -581,6 +581,19 @@ def test_run_serves_until_a_signal(task_hub: Any, new_worker: Callable[..., Task
     assert worker.add_activity(greet) == "greet"
 
 
+def test_run_is_refused_while_running_and_stops_nothing(
+    task_hub: Any, new_worker: Callable[..., TaskHubGrpcWorker]
+) -> None:
+    worker = new_worker()
+    worker.add_activity(greet)
+    worker.start()
+    with pytest.raises(RuntimeError, match="already running"):
+        worker.run()
+
+    task_hub.stream().send(activity("greet", "t1", "Ann"))
+    assert task_hub.answer()[1].completionToken == "t1"
+
+
 def test_run_is_refused_off_the_main_thread(new_worker: Callable[..., TaskHubGrpcWorker]) -> None:
     errors: list[RuntimeError] = []
 

@@ -512,7 +512,15 @@ class ReplaySafeLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # not 
         return not self._is_replaying() and bool(self.logger.isEnabledFor(level))
 
 
-def when_all(tasks: Sequence[Task[T]]) -> WhenAllTask[T]:
+@overload
+def when_all(tasks: Sequence[Task[T]]) -> WhenAllTask[T]: ...
+
+
+@overload
+def when_all(tasks: Sequence[Task[Any]]) -> WhenAllTask[Any]: ...
+
+
+def when_all(tasks: Sequence[Task[Any]]) -> WhenAllTask[Any]:
     """A task that completes when all ``tasks`` have, with the list of their results.
 
     If any failed, awaiting it raises the first failure, after all tasks are complete. With no tasks it is
@@ -521,7 +529,15 @@ def when_all(tasks: Sequence[Task[T]]) -> WhenAllTask[T]:
     return WhenAllTask(tasks)
 
 
-def when_any(tasks: Sequence[Task[T]]) -> WhenAnyTask[T]:
+@overload
+def when_any(tasks: Sequence[Task[T]]) -> WhenAnyTask[T]: ...
+
+
+@overload
+def when_any(tasks: Sequence[Task[Any]]) -> WhenAnyTask[Any]: ...
+
+
+def when_any(tasks: Sequence[Task[Any]]) -> WhenAnyTask[Any]:
     """A task that completes with the first of ``tasks`` to complete; of several complete ones, the first given.
 
     The losers go on. Raises ValueError when ``tasks`` is empty.

@@ -10,8 +10,6 @@ or, in a script that does nothing else, ``worker.run()``.
 """
 
 import logging
-import os
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +32,7 @@ from durabletask._worker.filters import (
 from durabletask._worker.options import ConcurrencyOptions
 from durabletask._worker.refused import PayloadTooLargeError
 from durabletask._worker.session import Intake, Server, Session, UserCode
+from durabletask._worker.signals import StopSignals
 from durabletask.exception_properties import ExceptionPropertiesProvider
 from durabletask.grpc_options import GrpcChannelOptions, GrpcWorkerResiliencyOptions
 from durabletask.internal.distributions import refuse_foreign_distribution
@@ -347,19 +346,15 @@ class TaskHubGrpcWorker:
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("run() handles signals and must be called on the main thread; use start() elsewhere")
-        signalled = threading.Event()
-        former = {
-            number: signal.signal(number, lambda *_: signalled.set()) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
+        with StopSignals() as signals:
             self.start()
-            # On Windows a wait without a limit does not return to run signal handlers.
-            while not signalled.wait(1.0 if os.name == "nt" else None):
-                pass
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
-            self.stop()
+            try:
+                signals.wait()
+            except BaseException:
+                # Another signal's handler raised, for example a test's time limit.
+                self.stop()
+                raise
+        self.stop()
 
     def _on_activity_execution_started(self, req: pb.ActivityRequest) -> None:
         """Override to be told that an activity starts, on its thread."""

@@ -30,6 +30,7 @@ from durabletask_scheduler.hub.model import Commit, Context, HubError, Message
 from durabletask_scheduler.hub.times import SECOND
 from durabletask_scheduler.instances import Entry, Instances, Name
 from durabletask_scheduler.limits import ServiceOptions
+from durabletask_scheduler.linger import Linger
 from durabletask_scheduler.rpc import Reply
 from durabletask_scheduler.storage import Storage, StorageError
 from durabletask_scheduler.waiters import Waiters
@@ -77,6 +78,7 @@ class Engine:
         self._to_load: deque[Name] = deque()
         self._failures = 0
         self._last_key = 0
+        self._linger = Linger()
         self._ids = _Ids()
         self._hand_out_turns = Command(_without_response(self.desk.hand_out_turns))
         self._hand_out_after_write = Command(_without_response(self.desk.hand_out_after_write))
@@ -211,10 +213,31 @@ class Engine:
         self._fire_due()
         self._load_some()
         self._execute(self._hand_out_turns)
+        commands.extend(self._linger_for_answers())
         self._write()
         self._execute(self._hand_out_after_write)
         self._settle()
         return None not in commands
+
+    def _linger_for_answers(self) -> list[Command | None]:
+        """Let the answers to the turns that have just left share the write; see ``linger``."""
+        extra: list[Command | None] = []
+        turns_out = self.desk.turns_out
+        patience = self._linger.patience(len(self._group.commits), turns_out)
+        if patience <= 0:
+            return extra
+        end = time.monotonic() + patience
+        while self.desk.turns_out and None not in extra and (left := end - time.monotonic()) > 0:
+            try:
+                command = self._commands.get(timeout=left)
+            except queue.Empty:
+                break
+            extra.append(command)
+            if command is not None:
+                self._execute(command)
+        self._linger.waited(answered=self.desk.turns_out < turns_out)
+        self._execute(self._hand_out_turns)
+        return extra
 
     def _execute(self, command: Command) -> None:
         group, before = self._group, len(self._group.commits)
@@ -278,7 +301,9 @@ class Engine:
 
     def _write(self) -> None:
         group = self._group
+        self.desk.turns_left_behind()
         if group.commits:
+            begun = time.monotonic()
             try:
                 self.storage.write(group.commits)
             except Exception as error:
@@ -286,6 +311,7 @@ class Engine:
                 logger.error("A group of %d commits could not be written: %s", len(group.commits), error)
                 self._give_up(_unavailable(error))
                 return
+            self._linger.wrote(time.monotonic() - begun)
             self._failures = 0
         self._group = Group()
         for entry in group.changed:
@@ -390,7 +416,9 @@ class Engine:
         return self._last_key
 
     def _advance_clock(self) -> None:
-        self.context = Context(now=time.time_ns(), new_key=self._new_key, new_id=self._ids.next, limits=self.options.limits)
+        self.context = Context(
+            now=time.time_ns(), new_key=self._new_key, new_id=self._ids.next, limits=self.options.limits
+        )
 
 
 class _Ids:

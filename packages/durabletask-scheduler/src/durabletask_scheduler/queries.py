@@ -20,7 +20,7 @@ from durabletask_scheduler.engine import Command, Engine
 from durabletask_scheduler.hub import views
 from durabletask_scheduler.hub.model import TERMINAL, HubError, Instance
 from durabletask_scheduler.hub.times import SECOND, from_timestamp
-from durabletask_scheduler.limits import HISTORY_CHUNK_BYTES, check_batch, page_size
+from durabletask_scheduler.limits import HISTORY_CHUNK_BYTES, MAX_BATCH, check_batch, page_size
 from durabletask_scheduler.requests import purge_all
 from durabletask_scheduler.storage import InstanceFilter, InstanceSummary, Storage
 
@@ -133,7 +133,12 @@ def _pages(call: Query, where: InstanceFilter) -> Iterator[list[InstanceSummary]
 def _purge(call: Query, instance_ids: list[str], *, single: bool) -> int:
     if call.request.recursive:
         instance_ids = [*instance_ids, *_descendants(call, instance_ids)]
-    return _on_engine(call.engine, partial(purge_all, call.engine, call.task_hub, instance_ids, single=single))
+    deleted = 0
+    for first in range(0, len(instance_ids), MAX_BATCH):
+        batch = instance_ids[first : first + MAX_BATCH]
+        purge = partial(purge_all, call.engine, call.task_hub, batch, single=single and first == 0)
+        deleted += _on_engine(call.engine, purge)
+    return deleted
 
 
 def _descendants(call: Query, instance_ids: Iterable[str]) -> Iterator[str]:

@@ -47,6 +47,7 @@ class WorkDesk:
         self._ready: dict[Entry, None] = {}
         self._new_activities: list[Work] = []
         self._late_turns: list[Work] = []
+        self._turns_out: set[str] = set()
 
     # -- streams ------------------------------------------------------------------------------
 
@@ -65,6 +66,15 @@ class WorkDesk:
         if stream.leases:
             end = self._engine.now + self._engine.options.stream_grace
             self._engine.alarms.set(("grace", stream.number), end, partial(self._release_all, stream))
+
+    @property
+    def turns_out(self) -> int:
+        """How many turns have left since the last write and are not answered."""
+        return len(self._turns_out)
+
+    def turns_left_behind(self) -> None:
+        """A write begins."""
+        self._turns_out.clear()
 
     def close_streams(self) -> None:
         for stream in list(self._dispatcher.streams.values()):
@@ -305,6 +315,7 @@ class WorkDesk:
         lease.history_key = rows[-1].key if rows else 0
         lease.deadline = self._engine.now + self._engine.options.turn_max_age
         self._turn_leases[lease.token] = lease
+        self._turns_out.add(lease.token)
         if len(self._turn_leases) == 1:
             self._engine.alarms.set(_TURN_AGE, lease.deadline, self._expire_turns)
         # Whatever the worker keeps stands before this turn; it is warm again once the turn is committed.
@@ -332,6 +343,7 @@ class WorkDesk:
         """The worker has it no longer."""
         del self._leases[lease.token]
         self._turn_leases.pop(lease.token, None)
+        self._turns_out.discard(lease.token)
         lease.stream.leases.discard(lease)
         lease.stream.free[lease.work.route.kind] += 1
         lease.work.lease = None

@@ -35,7 +35,7 @@ class Worker:
             if kind in ("orchestratorRequest", "activityRequest") and self.random.random() < 0.9:
                 getattr(self, kind)(item)
 
-    def orchestratorRequest(self, item):  # noqa: N802
+    def orchestratorRequest(self, item):
         request = item.orchestratorRequest
         base = request.properties["durabletask.warm-base"].string_value
         if self.random.random() < 0.03:
@@ -55,7 +55,7 @@ class Worker:
         for _ in range(2 if self.random.random() < 0.1 else 1):
             self.runtime.answer(item, following)
 
-    def activityRequest(self, item):  # noqa: N802
+    def activityRequest(self, item):
         for _ in range(2 if self.random.random() < 0.1 else 1):
             self.runtime.result(item)
 

@@ -1,0 +1,1 @@
+"""Azure Durable Task Scheduler: import from :mod:`durabletask.azuremanaged.client` and ``.worker``."""

@@ -152,7 +152,7 @@ CORE_HANDLERS: Mapping[str, EventHandler] = {
     "continueAsNew": _nothing,
 }
 
-UNTIMELY = frozenset(
+UNDELAYED = frozenset(
     {
         "executionResumed",
         "executionTerminated",

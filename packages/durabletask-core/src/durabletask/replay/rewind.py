@@ -34,20 +34,18 @@ _ANSWERS = {
 }
 
 
-def has_ended(past: Iterable[pb.HistoryEvent]) -> bool:
+def has_ended(past: Sequence[pb.HistoryEvent]) -> bool:
     """Whether a recorded past ends with the completion of its generation, which only a rewind turn shows."""
-    if not isinstance(past, Sequence):
-        return False
     return any(_kind(event) == "executionCompleted" for event in past[-2:])
 
 
-def is_asked(past: Iterable[pb.HistoryEvent], new: Sequence[pb.HistoryEvent]) -> bool:
+def is_asked(past: Sequence[pb.HistoryEvent], new: Sequence[pb.HistoryEvent]) -> bool:
     """Whether this turn asks for the ended past to be rewound."""
     return bool(past) and any(_kind(event) == "executionRewound" for event in new)
 
 
 def rewind_action(
-    run: "OrchestrationRun", past: Iterable[pb.HistoryEvent], new: Sequence[pb.HistoryEvent]
+    run: "OrchestrationRun", past: Sequence[pb.HistoryEvent], new: Sequence[pb.HistoryEvent]
 ) -> pb.OrchestratorAction:
     """The action that replaces the history of a failed generation.
 
@@ -60,10 +58,9 @@ def rewind_action(
         kinds = ", ".join(str(_kind(event)) for event in new)
         message = f"A rewind turn must hold orchestratorStarted and executionRewound only, got {kinds}."
         return _failed(ValueError(message))
-    history = list(past)
-    kept = _without_failures(history, cut=False)
+    kept = _without_failures(past, cut=False)
     if not _replays(run, kept):
-        kept = _without_failures(history, cut=True)
+        kept = _without_failures(past, cut=True)
     action = pb.OrchestratorAction(id=-1)
     rewound = action.rewindOrchestration.newHistory
     rewound.extend(kept)

@@ -6,7 +6,7 @@ moves for as long as what it awaits is complete. Nothing here waits, logs, or as
 """
 
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
 from datetime import datetime
 from types import CodeType
 from typing import Any, cast
@@ -21,7 +21,7 @@ from durabletask.registry import OrchestratorNotRegisteredError, Registration, R
 from durabletask.replay import rewind, starting
 from durabletask.replay.context import RunContext
 from durabletask.replay.external_events import ExternalEvents
-from durabletask.replay.handlers import UNTIMELY
+from durabletask.replay.handlers import UNDELAYED
 from durabletask.replay.ledger import ActionLedger, ActionRecord, place_of
 from durabletask.replay.options import (
     FINISHED,
@@ -66,7 +66,7 @@ class OrchestrationRun:
         self._uuids = 0
         self._extensions: dict[str, Any] = {}
         self._observations: list[Observation] = []
-        self._past: Iterable[pb.HistoryEvent] = ()
+        self._past: Sequence[pb.HistoryEvent] = ()
         self._time: Timestamp | None = None
         self._now: datetime | None = None
         self._code: Generator[Any, Any, Any] | Coroutine[Any, Any, Any] | None = None
@@ -82,11 +82,13 @@ class OrchestrationRun:
 
     def replay(self, past_events: Iterable[pb.HistoryEvent]) -> None:
         """Apply the recorded past of this generation; what goes wrong is told by the next ``advance``."""
-        if rewind.has_ended(past_events):
-            self._past = past_events
+        past = past_events if isinstance(past_events, Sequence) else list(past_events)
+        if rewind.has_ended(past):
+            # Only a rewind turn shows an ended past; whether it is one, the new events say.
+            self._past = past
             return
         self.is_replaying = True
-        self._apply(past_events)
+        self._apply(past)
         self.is_replaying = False
 
     def advance(self, new_events: Iterable[pb.HistoryEvent]) -> TurnResult:
@@ -289,7 +291,7 @@ class OrchestrationRun:
 
     def _apply_one(self, event: pb.HistoryEvent) -> None:
         kind = cast("str | None", event.WhichOneof("eventType"))
-        if self._suspended is not None and kind not in UNTIMELY:
+        if self._suspended is not None and kind not in UNDELAYED:
             self._suspended.append(event)
             return
         handler = self.options.event_handlers.get(kind or "")

@@ -1,0 +1,128 @@
+"""Clients of Azure Durable Task Scheduler."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+from azure.core.credentials import TokenCredential
+from azure.core.credentials_async import AsyncTokenCredential
+from durabletask.azuremanaged.internal.connection import check_connection
+from durabletask.azuremanaged.internal.durabletask_grpc_interceptor import (
+    DTSAsyncDefaultClientInterceptorImpl,
+    DTSDefaultClientInterceptorImpl,
+)
+from durabletask.client import AsyncTaskHubGrpcClient, TaskHubGrpcClient
+from durabletask.grpc_options import GrpcChannelOptions, GrpcClientResiliencyOptions
+from durabletask.payload import PayloadStore
+from durabletask.serialization import DataConverter
+
+__all__ = ["AsyncDurableTaskSchedulerClient", "DurableTaskSchedulerClient"]
+
+
+class DurableTaskSchedulerClient(TaskHubGrpcClient):
+    """A client of one task hub of Azure Durable Task Scheduler, or of anything that speaks its protocol.
+
+    Access tokens are fetched with the first call, not by the constructor.
+
+    Args:
+        host_address: the endpoint. ``https://`` and ``http://`` decide over ``secure_channel``.
+        taskhub: the task hub's name.
+        token_credential: where access tokens come from; ``None`` for an emulator.
+        resource_id: the resource that tokens are for; ``None`` for the scheduler's own.
+        channel: a channel to use as it is: no headers are added to its calls.
+        secure_channel: whether to use TLS with an address without a scheme.
+        interceptors: they run before the one that adds the scheduler's headers.
+
+    All other arguments are those of :class:`durabletask.client.TaskHubGrpcClient`.
+
+    Raises:
+        ValueError: ``taskhub`` or ``resource_id`` is empty, or the credential's tokens would travel to
+            another machine over a plaintext channel.
+    """
+
+    def __init__(
+        self,
+        *,
+        host_address: str,
+        taskhub: str,
+        token_credential: TokenCredential | None,
+        resource_id: str | None = None,
+        channel: grpc.Channel | None = None,
+        secure_channel: bool = True,
+        interceptors: Sequence[Any] | None = None,
+        channel_options: GrpcChannelOptions | None = None,
+        resiliency_options: GrpcClientResiliencyOptions | None = None,
+        default_version: str | None = None,
+        payload_store: PayloadStore | None = None,
+        data_converter: DataConverter | None = None,
+        log_handler: logging.Handler | None = None,
+        log_formatter: logging.Formatter | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        carries_token = channel is None and token_credential is not None
+        check_connection(taskhub, host_address, secure_channel=secure_channel, carries_token=carries_token)
+        headers = DTSDefaultClientInterceptorImpl(token_credential, taskhub, resource_id=resource_id)
+        super().__init__(
+            host_address=host_address,
+            channel=channel,
+            secure_channel=secure_channel,
+            metadata=None,
+            log_handler=log_handler,
+            log_formatter=log_formatter,
+            logger=logger,
+            interceptors=[*(interceptors or ()), headers],
+            channel_options=channel_options,
+            resiliency_options=resiliency_options,
+            default_version=default_version,
+            payload_store=payload_store,
+            data_converter=data_converter,
+        )
+
+
+class AsyncDurableTaskSchedulerClient(AsyncTaskHubGrpcClient):
+    """The asynchronous twin of :class:`DurableTaskSchedulerClient`, with an asynchronous credential.
+
+    It may be constructed without a running event loop; arguments and errors are the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        host_address: str,
+        taskhub: str,
+        token_credential: AsyncTokenCredential | None,
+        resource_id: str | None = None,
+        channel: grpc.aio.Channel | None = None,
+        secure_channel: bool = True,
+        interceptors: Sequence[Any] | None = None,
+        channel_options: GrpcChannelOptions | None = None,
+        resiliency_options: GrpcClientResiliencyOptions | None = None,
+        default_version: str | None = None,
+        payload_store: PayloadStore | None = None,
+        data_converter: DataConverter | None = None,
+        log_handler: logging.Handler | None = None,
+        log_formatter: logging.Formatter | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        carries_token = channel is None and token_credential is not None
+        check_connection(taskhub, host_address, secure_channel=secure_channel, carries_token=carries_token)
+        headers = DTSAsyncDefaultClientInterceptorImpl(token_credential, taskhub, resource_id=resource_id)
+        super().__init__(
+            host_address=host_address,
+            channel=channel,
+            secure_channel=secure_channel,
+            metadata=None,
+            log_handler=log_handler,
+            log_formatter=log_formatter,
+            logger=logger,
+            interceptors=[*(interceptors or ()), headers],
+            channel_options=channel_options,
+            resiliency_options=resiliency_options,
+            default_version=default_version,
+            payload_store=payload_store,
+            data_converter=data_converter,
+        )

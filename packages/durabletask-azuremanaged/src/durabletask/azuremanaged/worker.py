@@ -1,0 +1,88 @@
+"""The worker for Azure Durable Task Scheduler."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from azure.core.credentials import TokenCredential
+from durabletask.azuremanaged.internal.connection import check_connection
+from durabletask.azuremanaged.internal.durabletask_grpc_interceptor import DTSDefaultClientInterceptorImpl
+from durabletask.exception_properties import ExceptionPropertiesProvider
+from durabletask.grpc_options import GrpcChannelOptions, GrpcWorkerResiliencyOptions
+from durabletask.payload import PayloadStore
+from durabletask.serialization import DataConverter
+from durabletask.worker import ConcurrencyOptions, TaskHubGrpcWorker
+
+__all__ = ["DurableTaskSchedulerWorker"]
+
+
+class DurableTaskSchedulerWorker(TaskHubGrpcWorker):
+    """A worker for one task hub of Azure Durable Task Scheduler, or of anything that speaks its protocol.
+
+    Access tokens are fetched with the first call, not by the constructor. The scheduler tells workers apart by
+    ``<host name>:<process id>:<uuid>``.
+
+    Args:
+        host_address: the endpoint. ``https://`` and ``http://`` decide over ``secure_channel``.
+        taskhub: the task hub's name.
+        token_credential: where access tokens come from; ``None`` for an emulator.
+        resource_id: the resource that tokens are for; ``None`` for the scheduler's own.
+        channel: a channel to use as it is: no headers are added to its calls.
+        secure_channel: whether to use TLS with an address without a scheme.
+        interceptors: they run before the one that adds the scheduler's headers.
+
+    All other arguments are those of :class:`durabletask.worker.TaskHubGrpcWorker`. Timers are never cut into
+    shorter ones: the scheduler takes any length.
+
+    Raises:
+        ValueError: ``taskhub`` or ``resource_id`` is empty, or the credential's tokens would travel to
+            another machine over a plaintext channel.
+    """
+
+    def __init__(
+        self,
+        *,
+        host_address: str,
+        taskhub: str,
+        token_credential: TokenCredential | None,
+        resource_id: str | None = None,
+        channel: grpc.Channel | None = None,
+        secure_channel: bool = True,
+        interceptors: Sequence[Any] | None = None,
+        channel_options: GrpcChannelOptions | None = None,
+        resiliency_options: GrpcWorkerResiliencyOptions | None = None,
+        concurrency_options: ConcurrencyOptions | None = None,
+        payload_store: PayloadStore | None = None,
+        data_converter: DataConverter | None = None,
+        log_handler: logging.Handler | None = None,
+        log_formatter: logging.Formatter | None = None,
+        logger: logging.Logger | None = None,
+        exception_properties_provider: ExceptionPropertiesProvider | None = None,
+    ) -> None:
+        carries_token = channel is None and token_credential is not None
+        check_connection(taskhub, host_address, secure_channel=secure_channel, carries_token=carries_token)
+        worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
+        headers = DTSDefaultClientInterceptorImpl(token_credential, taskhub, worker_id, resource_id=resource_id)
+        super().__init__(
+            host_address=host_address,
+            channel=channel,
+            secure_channel=secure_channel,
+            metadata=None,
+            log_handler=log_handler,
+            log_formatter=log_formatter,
+            logger=logger,
+            interceptors=[*(interceptors or ()), headers],
+            channel_options=channel_options,
+            resiliency_options=resiliency_options,
+            concurrency_options=concurrency_options,
+            maximum_timer_interval=None,
+            payload_store=payload_store,
+            data_converter=data_converter,
+            exception_properties_provider=exception_properties_provider,
+        )

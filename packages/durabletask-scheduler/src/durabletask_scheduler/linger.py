@@ -1,0 +1,42 @@
+"""When it pays to wait a moment before a write.
+
+A result that arrives makes a turn, which leaves before the write. If its answer comes while the write
+has not begun, both share one write, and the result's inbox row is never written: a chain of
+activities then costs one write a step instead of two. Waiting is bounded by what it can save, done
+only for small groups (large ones fill by themselves), and given up while it does not pay, as with
+workers on the other side of a network.
+"""
+
+from __future__ import annotations
+
+_SMALL_GROUP = 4
+_SHARE_OF_WRITE = 0.5
+_LONGEST = 0.002
+_WORTH_IT = 0.3
+_PROBE_EVERY = 64
+_MEMORY = 0.9
+
+
+class Linger:
+    """Decides from how long writes take and how often waiting paid. Belongs to the engine thread."""
+
+    def __init__(self) -> None:
+        self._write_seconds = 0.0
+        self._success = 1.0
+        self._declined = 0
+
+    def patience(self, commits: int, turns_out: int) -> float:
+        """How many seconds to wait for an answer to the turns that have left since the last write."""
+        if not 0 < commits <= _SMALL_GROUP or not 0 < turns_out <= _SMALL_GROUP:
+            return 0.0
+        if self._success < _WORTH_IT:
+            self._declined += 1
+            if self._declined % _PROBE_EVERY:
+                return 0.0
+        return min(self._write_seconds * _SHARE_OF_WRITE, _LONGEST)
+
+    def waited(self, *, answered: bool) -> None:
+        self._success = _MEMORY * self._success + (1.0 - _MEMORY) * answered
+
+    def wrote(self, seconds: float) -> None:
+        self._write_seconds = _MEMORY * self._write_seconds + (1.0 - _MEMORY) * seconds

@@ -1,0 +1,59 @@
+"""When the engine waits a moment before it writes."""
+
+from __future__ import annotations
+
+import time
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_scheduler.linger import Linger
+
+
+def practised(write_seconds=0.001):
+    linger = Linger()
+    for _ in range(100):
+        linger.wrote(write_seconds)
+    return linger
+
+
+def test_it_waits_for_less_than_a_write_takes():
+    assert 0 < practised(0.001).patience(1, 1) < 0.001
+    assert practised(10).patience(1, 1) <= 0.002
+    assert Linger().patience(1, 1) == 0
+
+
+def test_it_waits_neither_without_a_commit_nor_without_a_turn_nor_in_a_crowd():
+    linger = practised()
+    assert [linger.patience(*case) for case in [(0, 1), (1, 0), (50, 1), (1, 50)]] == [0.0] * 4
+
+
+def test_it_gives_up_what_does_not_pay_and_tries_again_now_and_then():
+    linger = practised()
+    for _ in range(100):
+        linger.waited(answered=False)
+    tries = [linger.patience(1, 1) > 0 for _ in range(1_000)]
+    assert 1 <= sum(tries) <= 20
+    for _ in range(100):
+        linger.waited(answered=True)
+    assert linger.patience(1, 1) > 0
+
+
+def test_a_result_and_the_turn_it_makes_share_one_write(runtime, do):
+    """A worker that answers at once, on a store whose writes take a while."""
+    runtime.storage.before_write = lambda commits: time.sleep(0.004)
+    worker = runtime.worker(capabilities=[1001])
+    runtime.start("a")
+    turn = worker.next()
+    for number in range(1, 41):
+        runtime.answer(turn, do.activity(number)).result(5)
+        activity = worker.next()
+        runtime.storage.groups.clear()
+        pending = runtime.result(activity)
+        turn = worker.next()
+        answered = runtime.answer(turn, do.timer(1_000 + number, time.time_ns() + 10**12))
+        assert pending.result(5) and answered.result(5)
+        if len(runtime.storage.groups) == 1:
+            assert len(runtime.storage.groups[0]) == 2
+            return
+        runtime.call("RaiseEvent", pb.RaiseEventRequest(instanceId="a", name="go"))
+        turn = worker.next()
+    raise AssertionError("every result was written by itself")
