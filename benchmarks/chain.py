@@ -9,6 +9,7 @@ about 1.0.
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import sys
@@ -23,12 +24,10 @@ from durabletask_scheduler import Scheduler
 
 LIMIT = 1.5
 moments: list[float] = []
-cpu: list[float] = []
 
 
 def tick(_: task.ActivityContext, number: int) -> int:
     moments.append(time.perf_counter())
-    cpu.append(time.process_time())
     return number
 
 
@@ -40,22 +39,25 @@ def chain(ctx: task.OrchestrationContext, length: int) -> Any:
 
 def windows(length: int, clock: list[float]) -> tuple[float, float]:
     """Median microseconds a step in an early and in the last window of 100 steps."""
-    steps = [(after - before) * 1e6 for before, after in zip(clock, clock[1:])]
+    steps = [(after - before) * 1e6 for before, after in itertools.pairwise(clock)]
     return statistics.median(steps[100:200]), statistics.median(steps[length - 101 :])
 
 
 def main() -> int:
     length = int(sys.argv[1]) if len(sys.argv) > 1 else 3_000
-    with tempfile.TemporaryDirectory() as folder, Scheduler(os.path.join(folder, "chain.db")) as scheduler:
-        with TaskHubGrpcWorker(channel=scheduler.channel()) as worker:
-            worker.add_orchestrator(chain)
-            worker.add_activity(tick)
-            worker.start()
-            client = TaskHubGrpcClient(channel=scheduler.channel())
-            started, burned = time.perf_counter(), time.process_time()
-            instance_id = client.schedule_new_orchestration(chain, input=length)
-            state = client.wait_for_orchestration_completion(instance_id, timeout=600)
-            elapsed, burned = time.perf_counter() - started, time.process_time() - burned
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Scheduler(os.path.join(folder, "chain.db")) as scheduler,
+        TaskHubGrpcWorker(channel=scheduler.channel()) as worker,
+    ):
+        worker.add_orchestrator(chain)
+        worker.add_activity(tick)
+        worker.start()
+        client = TaskHubGrpcClient(channel=scheduler.channel())
+        started, burned = time.perf_counter(), time.process_time()
+        instance_id = client.schedule_new_orchestration(chain, input=length)
+        state = client.wait_for_orchestration_completion(instance_id, timeout=600)
+        elapsed, burned = time.perf_counter() - started, time.process_time() - burned
     if state is None or state.get_output(int) != length:
         print(f"chain of {length}: did not complete: {state}", file=sys.stderr)
         return 1
