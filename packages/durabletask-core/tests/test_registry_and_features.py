@@ -8,6 +8,7 @@ import pytest
 from durabletask.features import ENTITIES, Feature, FeatureMissingError, require_feature
 from durabletask.registry import Registry
 from durabletask.replay import OrchestrationRun, RunOptions
+from durabletask.replay.handlers import CORE_HANDLERS
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 
@@ -123,3 +124,22 @@ class TestFeatures:
         assert kinds == ["sendEntityMessage", "sendEntityMessage", "completeOrchestration"]
         assert [a.id for a in result.actions] == [1, 2, 3]
         assert handled == [granted] and run.extension(ENTITIES).completed == 1
+
+    def test_a_feature_may_stand_before_a_core_row_and_pass_on(self):
+        seen = []
+
+        def raised(run, event):
+            seen.append(event.eventRaised.name)
+            CORE_HANDLERS["eventRaised"](run, event)
+
+        def orchestrator(ctx, _):
+            return (yield ctx.wait_for_external_event("e"))
+
+        registry = Registry()
+        registry.add_orchestrator(orchestrator)
+        feature = Feature("before", event_handlers={"eventRaised": raised})
+        run = OrchestrationRun("i", registry, RunOptions(features={"before": feature}))
+        start = pb.HistoryEvent(executionStarted=pb.ExecutionStartedEvent(name="orchestrator"))
+        raising = pb.HistoryEvent(eventRaised=pb.EventRaisedEvent(name="E"))
+        assert len(run.advance([start, raising]).actions) == 1
+        assert seen == ["E"] and run.is_complete

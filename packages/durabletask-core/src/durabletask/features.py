@@ -80,7 +80,8 @@ class WorkItemHandler(Protocol):
 class Feature:
     """One add-on.
 
-    * ``event_handlers``: rows of the engine's table, by the name in ``HistoryEvent.eventType``.
+    * ``event_handlers``: rows of the engine's table, by the name in ``HistoryEvent.eventType``. One that takes
+      the place of a core row passes on what is not its own to ``durabletask.replay.handlers.CORE_HANDLERS``.
     * ``extension``: makes the feature's state of a run, on its first use; found with ``run.extension(name)``.
     * ``work_items``: handlers by the name in ``WorkItem.request``.
     * ``register``: adds ``(registry, function or class, name or None)`` and returns the registered name.

@@ -186,10 +186,6 @@ class Dispatcher:
     def queue(self, work: Work) -> None:
         self._queues[work.route.kind].setdefault(work.route, deque()).append(work)
 
-    def queued(self, kind: Kind) -> int:
-        """How much work of the kind waits for a worker."""
-        return sum(work.wanted for queue in self._queues[kind].values() for work in queue)
-
     def pump(self, kind: Kind, hand_over: Callable[[Work, Stream], None]) -> None:
         """Hand queued work over as long as a stream has a permit for it; routes take turns."""
         queues = self._queues[kind]

@@ -12,7 +12,6 @@ instances it changed are forgotten and loaded again, and their leases are void.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -28,6 +27,7 @@ from durabletask_scheduler.group import AfterWrite, Group, logger, send_reply
 from durabletask_scheduler.hub import delivery, views
 from durabletask_scheduler.hub.model import Commit, Context, HubError, Message
 from durabletask_scheduler.hub.times import SECOND
+from durabletask_scheduler.ids import Ids
 from durabletask_scheduler.instances import Entry, Instances, Name
 from durabletask_scheduler.limits import ServiceOptions
 from durabletask_scheduler.linger import Linger
@@ -79,7 +79,7 @@ class Engine:
         self._failures = 0
         self._last_key = 0
         self._linger = Linger()
-        self._ids = _Ids()
+        self._ids = Ids()
         self._hand_out_turns = Command(_without_response(self.desk.hand_out_turns))
         self._hand_out_after_write = Command(_without_response(self.desk.hand_out_after_write))
         self.context = Context(now=0, new_key=self._new_key, new_id=self._ids.next, limits=options.limits)
@@ -419,21 +419,6 @@ class Engine:
         self.context = Context(
             now=time.time_ns(), new_key=self._new_key, new_id=self._ids.next, limits=self.options.limits
         )
-
-
-class _Ids:
-    """Random ids of 32 hexadecimal digits, fetched from the operating system many at a time."""
-
-    def __init__(self) -> None:
-        self._digits = ""
-        self._used = 0
-
-    def next(self) -> str:
-        if self._used == len(self._digits):
-            self._digits = os.urandom(4_096).hex()
-            self._used = 0
-        self._used += 32
-        return self._digits[self._used - 32 : self._used]
 
 
 def _unavailable(error: Exception) -> HubError:

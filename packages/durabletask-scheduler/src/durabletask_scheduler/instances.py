@@ -79,9 +79,6 @@ class Instances:
         self._with_rows: OrderedDict[Entry, None] = OrderedDict()
         self._history_bytes = 0
 
-    def __len__(self) -> int:
-        return len(self._by_key)
-
     def cached(self, name: Name) -> Entry | None:
         return self._by_name.get(name)
 

@@ -46,9 +46,6 @@ class Waiters:
     def __init__(self) -> None:
         self._waits: dict[tuple[str, str], dict[Wait, None]] = {}
 
-    def __len__(self) -> int:
-        return sum(map(len, self._waits.values()))
-
     def park(self, wait: Wait, instance: Instance | None) -> None:
         """Answer at once if the instance is as wanted, else keep the call."""
         if instance is not None and wait.ready(instance):

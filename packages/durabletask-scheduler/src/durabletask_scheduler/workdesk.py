@@ -8,7 +8,6 @@ is accepted and ignored.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from durabletask_scheduler.hub import activities, turns, views
 from durabletask_scheduler.hub.model import Commit, HistoryRow, HubError, OpenTask, TaskKind
 from durabletask_scheduler.hub.times import SECOND
 from durabletask_scheduler.instances import Entry
+from durabletask_scheduler.leases import Leases, put_together
 from durabletask_scheduler.rpc import Sink
 from durabletask_scheduler.storage import StorageError
 
@@ -41,13 +41,11 @@ class WorkDesk:
         self._engine = engine
         self._dispatcher = Dispatcher()
         self._numbers = count(1)
-        self._leases: dict[str, Lease] = {}
-        self._turn_leases: OrderedDict[str, Lease] = OrderedDict()
+        self._leases = Leases()
         self._activities: dict[int, Work] = {}
         self._ready: dict[Entry, None] = {}
         self._new_activities: list[Work] = []
         self._late_turns: list[Work] = []
-        self._turns_out: set[str] = set()
 
     # -- streams ------------------------------------------------------------------------------
 
@@ -70,11 +68,11 @@ class WorkDesk:
     @property
     def turns_out(self) -> int:
         """How many turns have left since the last write and are not answered."""
-        return len(self._turns_out)
+        return self._leases.turns_out
 
     def turns_left_behind(self) -> None:
         """A write begins."""
-        self._turns_out.clear()
+        self._leases.turns_left_behind()
 
     def close_streams(self) -> None:
         for stream in list(self._dispatcher.streams.values()):
@@ -310,14 +308,13 @@ class WorkDesk:
         if rows is None:
             request.properties[warm.BASE].string_value = entry.warm_token
         request.requiresHistoryStreaming = fetched
-        lease = self._lease(work, stream, turn.token)
+        is_first = self._leases.oldest_turn() is None
+        lease = self._leases.grant(work, stream, turn.token, self._engine.now + self._engine.options.turn_max_age)
         lease.warm = rows is None
         lease.history_key = rows[-1].key if rows else 0
-        lease.deadline = self._engine.now + self._engine.options.turn_max_age
-        self._turn_leases[lease.token] = lease
-        self._turns_out.add(lease.token)
-        if len(self._turn_leases) == 1:
+        if is_first:
             self._engine.alarms.set(_TURN_AGE, lease.deadline, self._expire_turns)
+        self._engine.touch(entry)
         # Whatever the worker keeps stands before this turn; it is warm again once the turn is committed.
         entry.cool()
         self._send(stream, pb.WorkItem(orchestratorRequest=request, completionToken=lease.token))
@@ -325,28 +322,14 @@ class WorkDesk:
     def _begin_activity(self, work: Work, stream: Stream) -> None:
         assert work.task is not None
         request = activities.activity_request(work.entry.instance, work.task)
-        lease = self._lease(work, stream, self._engine.context.new_id())
+        lease = self._leases.grant(work, stream, self._engine.context.new_id())
+        self._engine.touch(work.entry)
         self._send(stream, pb.WorkItem(activityRequest=request, completionToken=lease.token))
 
     # -- leases -------------------------------------------------------------------------------
 
-    def _lease(self, work: Work, stream: Stream, token: str) -> Lease:
-        lease = Lease(token, work, stream)
-        work.lease = lease
-        stream.leases.add(lease)
-        stream.free[work.route.kind] -= 1
-        self._leases[token] = lease
-        self._engine.touch(work.entry)
-        return lease
-
     def _end(self, lease: Lease) -> None:
-        """The worker has it no longer."""
-        del self._leases[lease.token]
-        self._turn_leases.pop(lease.token, None)
-        self._turns_out.discard(lease.token)
-        lease.stream.leases.discard(lease)
-        lease.stream.free[lease.work.route.kind] += 1
-        lease.work.lease = None
+        self._leases.end(lease)
         self._engine.touch(lease.work.entry)
 
     def _lose(self, lease: Lease) -> None:
@@ -372,8 +355,7 @@ class WorkDesk:
         self._ready[entry] = None
 
     def _expire_turns(self) -> None:
-        while self._turn_leases:
-            lease = next(iter(self._turn_leases.values()))
+        while (lease := self._leases.oldest_turn()) is not None:
             if lease.deadline > self._engine.now:
                 self._engine.alarms.set(_TURN_AGE, lease.deadline, self._expire_turns)
                 return
@@ -401,7 +383,7 @@ class WorkDesk:
         if response.requiresHistory:
             self._send_again(lease)
             return
-        self._commit_turn(lease, entry, _put_together(lease.chunks, response))
+        self._commit_turn(lease, entry, put_together(lease.chunks, response))
 
     def _send_again(self, lease: Lease) -> None:
         """The worker does not have what it needs for the turn."""
@@ -445,8 +427,8 @@ class WorkDesk:
 
     def abandon(self, kind: Kind, task_hub: str, token: str) -> None:
         """The worker gives a work item back. It is delivered again after a pause, elsewhere if possible."""
-        lease = self._leases.get(token)
-        if lease is None or lease.work.route.kind is not kind or lease.work.route.task_hub != task_hub:
+        lease = self._leases.find(kind, task_hub, token)
+        if lease is None:
             return
         if not lease.stream.open:
             # A worker that shuts down gives back what it could not finish: no reason to wait.
@@ -480,10 +462,7 @@ class WorkDesk:
         """By token; some workers never send one, so an empty token means what is outstanding now."""
         if not response.completionToken:
             return self._outstanding(task_hub, response)
-        lease = self._leases.get(response.completionToken)
-        if lease is None or lease.work.route.kind is not kind or lease.work.route.task_hub != task_hub:
-            return None
-        return lease
+        return self._leases.find(kind, task_hub, response.completionToken)
 
     def _outstanding(self, task_hub: str, response: pb.OrchestratorResponse | pb.ActivityResponse) -> Lease | None:
         if isinstance(response, pb.OrchestratorResponse):
@@ -493,21 +472,3 @@ class WorkDesk:
             if work.task is not None and work.task.task_id == response.taskId and work.lease is not None:
                 return work.lease
         return None
-
-
-def _put_together(chunks: list[pb.OrchestratorResponse], last: pb.OrchestratorResponse) -> pb.OrchestratorResponse:
-    """One answer from its parts. Only the first part counts the events processed and has the trace context."""
-    if not chunks:
-        return last
-    whole = pb.OrchestratorResponse()
-    whole.CopyFrom(last)
-    del whole.actions[:]
-    for part in (*chunks, last):
-        whole.actions.extend(part.actions)
-        if part.HasField("orchestrationTraceContext"):
-            whole.orchestrationTraceContext.CopyFrom(part.orchestrationTraceContext)
-    if chunks[0].HasField("numEventsProcessed"):
-        whole.numEventsProcessed.CopyFrom(chunks[0].numEventsProcessed)
-    else:
-        whole.ClearField("numEventsProcessed")
-    return whole

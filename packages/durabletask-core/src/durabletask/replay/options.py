@@ -73,10 +73,9 @@ class RunOptions:
     def __post_init__(self) -> None:
         from durabletask.replay.handlers import CORE_HANDLERS
 
-        merged: dict[str, EventHandler] = {}
+        merged: dict[str, EventHandler] = dict(CORE_HANDLERS)
         for feature in self.features.values():
             merged.update(feature.event_handlers)
-        merged.update(CORE_HANDLERS)
         object.__setattr__(self, "event_handlers", merged)
 
     @property

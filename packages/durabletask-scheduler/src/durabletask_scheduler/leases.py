@@ -1,0 +1,79 @@
+"""Leases: which work items are in whose hands, by completion token."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+
+from durabletask_scheduler.dispatch import Kind, Lease, Stream, Work
+
+
+class Leases:
+    """The leases of one engine. Belongs to its thread.
+
+    Turns all have the same maximum age, so the order in which they are granted is that of their deadlines.
+    """
+
+    def __init__(self) -> None:
+        self._by_token: dict[str, Lease] = {}
+        self._turns: OrderedDict[str, Lease] = OrderedDict()
+        self._turns_out: set[str] = set()
+
+    @property
+    def turns_out(self) -> int:
+        """How many turns have left since the last write and are not answered."""
+        return len(self._turns_out)
+
+    def turns_left_behind(self) -> None:
+        """A write begins."""
+        self._turns_out.clear()
+
+    def oldest_turn(self) -> Lease | None:
+        return next(iter(self._turns.values()), None)
+
+    def grant(self, work: Work, stream: Stream, token: str, deadline: int = 0) -> Lease:
+        """Give the work to the stream; takes one of its permits. Turns have a deadline."""
+        lease = Lease(token, work, stream, deadline)
+        work.lease = lease
+        stream.leases.add(lease)
+        stream.free[work.route.kind] -= 1
+        self._by_token[token] = lease
+        if deadline:
+            self._turns[token] = lease
+            self._turns_out.add(token)
+        return lease
+
+    def end(self, lease: Lease) -> None:
+        """The worker has it no longer; its permit is free again."""
+        del self._by_token[lease.token]
+        self._turns.pop(lease.token, None)
+        self._turns_out.discard(lease.token)
+        lease.stream.leases.discard(lease)
+        lease.stream.free[lease.work.route.kind] += 1
+        lease.work.lease = None
+
+    def find(self, kind: Kind, task_hub: str, token: str) -> Lease | None:
+        """The lease under the token, if it is for work of that kind in that task hub."""
+        lease = self._by_token.get(token)
+        if lease is None or lease.work.route.kind is not kind or lease.work.route.task_hub != task_hub:
+            return None
+        return lease
+
+
+def put_together(chunks: list[pb.OrchestratorResponse], last: pb.OrchestratorResponse) -> pb.OrchestratorResponse:
+    """One answer from its parts. Only the first part counts the events processed and has the trace context."""
+    if not chunks:
+        return last
+    whole = pb.OrchestratorResponse()
+    whole.CopyFrom(last)
+    del whole.actions[:]
+    for part in (*chunks, last):
+        whole.actions.extend(part.actions)
+        if part.HasField("orchestrationTraceContext"):
+            whole.orchestrationTraceContext.CopyFrom(part.orchestrationTraceContext)
+    if chunks[0].HasField("numEventsProcessed"):
+        whole.numEventsProcessed.CopyFrom(chunks[0].numEventsProcessed)
+    else:
+        whole.ClearField("numEventsProcessed")
+    return whole
