@@ -61,6 +61,11 @@ class Program:
         self._reader.start()
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """What it has said so far."""
         with self._changed:

@@ -143,6 +143,11 @@ def test_a_consumer_is_type_checked_against_the_wheels(python: str, tmp_path: Pa
     assert len(mistakes) == 2, mistakes
 
 
+def test_calls_have_the_types_of_what_they_call(python: str, tmp_path: Path) -> None:
+    consumer = ROOT / "packages" / "durabletask-core" / "tests" / "typing" / "consumer.py"
+    assert pyright(python, tmp_path, consumer.read_text(encoding="utf-8")) == []
+
+
 def test_the_versioning_sample_runs_on_the_installed_wheels(python: str, tmp_path: Path) -> None:
     port = free_port()
     environment = {"ENDPOINT": f"http://127.0.0.1:{port}", "TASKHUB": "default"}

@@ -25,6 +25,7 @@ class OpenStream:
 
     request: pb.GetWorkItemsRequest
     metadata: dict[str, str]
+    peer: str = ""
     items: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -42,6 +43,9 @@ class ScriptedTaskHub(pb_grpc.TaskHubSidecarServiceServicer):
     def __init__(self) -> None:
         self.warm_runs = False
         self.hello_code: grpc.StatusCode | None = None
+        self.hello_deadlines: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+        self.hello_gate = threading.Event()
+        self.hello_gate.set()
         self.answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.calls: Counter[str] = Counter()
         self.history: list[pb.HistoryChunk] = []
@@ -66,6 +70,7 @@ class ScriptedTaskHub(pb_grpc.TaskHubSidecarServiceServicer):
 
     def stop(self) -> None:
         self.gate.set()
+        self.hello_gate.set()
         if self._server is not None:
             self._server.stop(None).wait()
             self._server = None
@@ -83,6 +88,8 @@ class ScriptedTaskHub(pb_grpc.TaskHubSidecarServiceServicer):
 
     def Hello(self, request: Any, context: grpc.ServicerContext) -> empty_pb2.Empty:
         self.calls["Hello"] += 1
+        self.hello_deadlines.put(context.time_remaining())
+        self.hello_gate.wait()
         if self.hello_code is not None:
             context.abort(self.hello_code, "scripted")
         if self.warm_runs:
@@ -90,7 +97,7 @@ class ScriptedTaskHub(pb_grpc.TaskHubSidecarServiceServicer):
         return empty_pb2.Empty()
 
     def GetWorkItems(self, request: Any, context: grpc.ServicerContext) -> Iterator[pb.WorkItem]:
-        stream = OpenStream(request, dict(context.invocation_metadata()))
+        stream = OpenStream(request, dict(context.invocation_metadata()), context.peer())
         self.calls["GetWorkItems"] += 1
         context.add_callback(lambda: stream.items.put((grpc.StatusCode.CANCELLED, "")))
         self._streams.put(stream)

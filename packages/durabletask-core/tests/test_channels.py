@@ -109,6 +109,7 @@ async def test_interceptors_serve_unary_and_streaming_calls_on_asyncio(hub: Any)
 
 
 def test_a_supplied_channel_is_used_as_it_is_and_left_open(hub: Any) -> None:
+    """Pinned 29"""
     with grpc.insecure_channel(hub.address) as channel:
         client = TaskHubGrpcClient(channel=channel, metadata=[("x-test-fixed", "1")])
         for _ in range(2):
@@ -119,6 +120,7 @@ def test_a_supplied_channel_is_used_as_it_is_and_left_open(hub: Any) -> None:
 
 
 async def test_a_supplied_asyncio_channel_is_used_as_it_is_and_left_open(hub: Any) -> None:
+    """Pinned 29"""
     async with grpc.aio.insecure_channel(hub.address) as channel:
         client = AsyncTaskHubGrpcClient(channel=channel, metadata=[("x-test-fixed", "1")])
         for _ in range(2):
@@ -128,6 +130,7 @@ async def test_a_supplied_asyncio_channel_is_used_as_it_is_and_left_open(hub: An
 
 
 def test_an_asyncio_client_is_made_without_a_loop_and_opened_by_its_first_call(hub: Any) -> None:
+    """Pinned 28"""
     client = AsyncTaskHubGrpcClient(host_address=hub.address)
 
     async def use() -> None:

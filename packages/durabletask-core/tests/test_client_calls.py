@@ -188,6 +188,7 @@ def test_generated_instance_ids_are_32_hexadecimal_digits(invoke: Invoke, hub: R
 def test_the_default_version_stands_in_for_a_missing_one(
     invoke: Invoke, hub: RecordingHub, given: str | None, sent: str
 ) -> None:
+    """Lesson 13, as far as clients start orchestrations."""
     invoke(lambda c: c.schedule_new_orchestration("greet", version=given), default_version="1.0")
     assert hub.received[0].request.version.value == sent
 

@@ -4,11 +4,12 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from durabletask.client import AsyncTaskHubGrpcClient, CleanEntityStorageResult, TaskHubGrpcClient
-from durabletask.features import FeatureMissingError
+from durabletask.client import AsyncTaskHubGrpcClient, CleanEntityStorageResult, EntityQuery, TaskHubGrpcClient
+from durabletask.features import Feature, FeatureMissingError
+from durabletask.serialization import DEFAULT_DATA_CONVERTER
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import StringValue
@@ -57,9 +58,32 @@ def run(request: pytest.FixtureRequest) -> Callable[..., tuple[Any, list[Any]]]:
     return on_either
 
 
+class Metadata(NamedTuple):
+    """What an add-on makes of the protocol's messages."""
+
+    state: str
+    includes_state: bool
+    converter: Any
+
+    @staticmethod
+    def from_entity_response(response: pb.GetEntityResponse, includes_state: bool, converter: Any) -> "Metadata":
+        return Metadata.from_entity_metadata(response.entity, includes_state, converter)
+
+    @staticmethod
+    def from_entity_metadata(metadata: pb.EntityMetadata, includes_state: bool, converter: Any) -> "Metadata":
+        return Metadata(metadata.serializedState.value, includes_state, converter)
+
+
+ENTITIES = Feature("entities", entity_metadata=Metadata)
+
+
+def entity(state: str) -> pb.EntityMetadata:
+    return pb.EntityMetadata(instanceId="@counter@a", serializedState=StringValue(value=state))
+
+
 @pytest.fixture
 def add_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("durabletask.features.installed_features", lambda: {"entities": object()})
+    monkeypatch.setattr("durabletask.features.installed_features", lambda: {"entities": ENTITIES})
 
 
 CALLS: dict[str, Act] = {
@@ -94,6 +118,35 @@ def test_a_signal_carries_a_request_id_and_its_time(run: Any, moment: datetime) 
         requestId=request.requestId,
         scheduledTime=due,
     )
+
+
+@pytest.mark.usefixtures("add_on")
+def test_an_entity_is_read_by_the_add_on(run: Any) -> None:
+    result, (request,) = run(
+        lambda c: c.get_entity("@counter@a"), pb.GetEntityResponse(exists=True, entity=entity("1"))
+    )
+    assert result == Metadata("1", True, DEFAULT_DATA_CONVERTER)
+    assert request == pb.GetEntityRequest(instanceId="@counter@a", includeState=True)
+    missing, _ = run(lambda c: c.get_entity("@counter@a"), pb.GetEntityResponse(exists=False))
+    assert missing is None
+
+
+@pytest.mark.usefixtures("add_on")
+def test_entities_are_read_page_by_page(run: Any) -> None:
+    result, requests = run(
+        lambda c: c.get_all_entities(EntityQuery(include_state=False, page_size=1)),
+        pb.QueryEntitiesResponse(entities=[entity("1")], continuationToken=StringValue(value="t")),
+        pb.QueryEntitiesResponse(entities=[entity("2")]),
+    )
+    assert [(found.state, found.includes_state) for found in result] == [("1", False), ("2", False)]
+    assert [request.query.continuationToken.value for request in requests] == ["", "t"]
+    assert {request.query.pageSize.value for request in requests} == {1}
+
+
+def test_a_feature_without_entity_calls_is_a_clear_error(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("durabletask.features.installed_features", lambda: {"entities": Feature("entities")})
+    with pytest.raises(FeatureMissingError, match="no entity calls"):
+        run(lambda c: c.get_entity("@counter@a"))
 
 
 @pytest.mark.usefixtures("add_on")

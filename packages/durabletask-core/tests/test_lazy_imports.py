@@ -48,15 +48,18 @@ LOADED = "import sys; print([m for m in {modules!r} if m in sys.modules])"
     ],
 )
 def test_an_import_loads_no_more_than_it_needs(imported: str, not_loaded: list[str]) -> None:
+    """Pinned 27"""
     assert run(f"import {imported}\n" + LOADED.format(modules=not_loaded)) == "[]"
 
 
 def test_all_lists_the_public_names_in_order() -> None:
+    """Pinned 27"""
     assert run("import durabletask; print(durabletask.__all__, durabletask.PACKAGE_NAME)") == f"{NAMES} durabletask"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_public_name_is_the_object_of_its_module_and_is_kept(name: str) -> None:
+    """Pinned 27"""
     home = f"durabletask.{HOMES.get(name, 'worker')}"
     code = f"""
 import importlib, durabletask
@@ -70,7 +73,7 @@ assert vars(durabletask)[{name!r}] is value
 
 @pytest.mark.parametrize("name", ["entities", "grpc_options", "internal", "payload", "serialization", "task", "worker"])
 def test_a_submodule_is_reached_by_attribute(name: str, tmp_path: Path) -> None:
-    """The entities come from an add-on: without it, an empty one takes its place here."""
+    """Pinned 27. The entities come from an add-on: without it, an empty one takes its place here."""
     stand_in = tmp_path / "durabletask" / "entities"
     stand_in.mkdir(parents=True)
     (stand_in / "__init__.py").touch()
@@ -94,6 +97,7 @@ except AttributeError as error: print(error)
 
 @pytest.mark.parametrize("name", ["client", "history", "nothing"])
 def test_other_attributes_raise_the_standard_error(name: str) -> None:
+    """Pinned 27"""
     code = f"import durabletask\ntry: durabletask.{name}\nexcept AttributeError as error: print(error)"
     assert run(code) == f"module 'durabletask' has no attribute '{name}'"
 

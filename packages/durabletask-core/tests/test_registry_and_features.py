@@ -75,6 +75,8 @@ class TestRegistry:
         assert [r.is_async for r in registry.orchestrators()] == [True, False]
 
     def test_an_annotation_that_cannot_be_resolved_counts_as_none(self):
+        """lesson 31"""
+
         def fn(ctx, n: "NoSuchName") -> "Order":  # noqa: F821 - that is the point
             return n
 
@@ -124,6 +126,23 @@ class TestFeatures:
         assert kinds == ["sendEntityMessage", "sendEntityMessage", "completeOrchestration"]
         assert [a.id for a in result.actions] == [1, 2, 3]
         assert handled == [granted] and run.extension(ENTITIES).completed == 1
+
+    def test_a_feature_is_told_again_when_a_failure_takes_the_place_of_the_completion(self):
+        def orchestrator(ctx, _):
+            ctx.signal_entity("@e@k", "add", 1)
+
+        registry = Registry()
+        registry.add_orchestrator(orchestrator)
+        feature = Feature(ENTITIES, extension=Calls)
+        run = OrchestrationRun("i", registry, RunOptions(features={ENTITIES: feature}))
+        start = pb.HistoryEvent(executionStarted=pb.ExecutionStartedEvent(name="orchestrator"))
+        unexpected = pb.HistoryEvent(eventId=7, timerCreated=pb.TimerCreatedEvent())
+        result = run.advance([start, unexpected])
+        kinds = [a.WhichOneof("orchestratorActionType") for a in result.actions]
+        # Only what was sent after the code was found not to fit.
+        assert kinds == ["sendEntityMessage", "completeOrchestration"]
+        assert result.actions[0].sendEntityMessage.entityOperationSignaled.operation == "unlock"
+        assert run.outcome == "FAILED" and run.extension(ENTITIES).completed == 2
 
     def test_a_feature_may_stand_before_a_core_row_and_pass_on(self):
         seen = []

@@ -81,6 +81,7 @@ def delivery(settled: Callable[[Refusal | None], None], tries: int = 10) -> Deli
 
 
 def test_no_more_than_the_maximum_are_in_flight_and_the_rest_follows(clock: AlarmClock) -> None:
+    """Pinned 30"""
     wire = Wire()
     outbox = Outbox(wire.call, clock, LOGGER, QUICK)
     done = threading.Semaphore(0)

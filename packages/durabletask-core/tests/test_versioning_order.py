@@ -3,6 +3,7 @@
 import pytest
 from durabletask.versioning import (
     VersionFailureStrategy,
+    VersionInfo,
     VersioningOptions,
     VersionMatchStrategy,
     VersionOrderError,
@@ -76,3 +77,29 @@ def test_a_version_without_order_does_not_pass_current_or_older():
     options = VersioningOptions("1.0", match_strategy=VersionMatchStrategy.CURRENT_OR_OLDER)
     mismatch = check_version(options, "blue")
     assert mismatch is not None and "does not match the worker version" in mismatch.message
+
+
+@given(st.sampled_from(ASCENDING), st.sampled_from(ASCENDING))
+def test_a_version_value_compares_as_the_order_says(left, right):
+    """R13, R23, lesson 14"""
+    order, value = compare_versions(left, right), VersionInfo(left)
+    for other in (right, VersionInfo(right)):
+        found = (value < other, value <= other, value == other, value != other, value >= other, value > other)
+        assert found == (order < 0, order <= 0, order == 0, order != 0, order >= 0, order > 0)
+    assert (str(value), value.is_orderable) == (left or "", True)
+
+
+def test_an_opaque_version_value_equals_itself_and_has_no_order():
+    """R23"""
+    blue = VersionInfo("blue")
+    assert (blue == "blue", blue == "green", blue != VersionInfo(None), blue.is_orderable) == (True, False, True, False)
+    with pytest.raises(VersionOrderError, match="no order"):
+        _ = blue < "green"
+
+
+def test_a_version_value_is_no_number_and_no_key():
+    with pytest.raises(TypeError, match="found float"):
+        _ = VersionInfo("1.0") >= 1.0
+    assert VersionInfo("1.0") != 1.0
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(VersionInfo("1.0"))

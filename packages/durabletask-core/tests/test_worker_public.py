@@ -386,6 +386,16 @@ def test_metadata_goes_with_the_stream(task_hub: Any, new_worker: Callable[..., 
     assert task_hub.stream().metadata["taskhub"] == "mine"
 
 
+def test_a_reconnection_does_not_share_the_old_connection(
+    task_hub: Any, new_worker: Callable[..., TaskHubGrpcWorker]
+) -> None:
+    """Lesson 34: gRPC shares connections between channels, and a new channel must not get the broken one back."""
+    new_worker().start()
+    first = task_hub.stream()
+    first.end()
+    assert task_hub.stream().peer != first.peer
+
+
 def test_a_given_channel_is_used_and_survives(task_hub: Any) -> None:
     with grpc.insecure_channel(task_hub.address) as channel:
         with TaskHubGrpcWorker(channel=channel) as worker:
@@ -406,6 +416,7 @@ def test_without_filters_everything_is_taken(task_hub: Any, new_worker: Callable
 
 
 def test_explicit_filters_are_sent_as_given(task_hub: Any, new_worker: Callable[..., TaskHubGrpcWorker]) -> None:
+    """Pinned 17"""
     worker = new_worker()
     worker.use_work_item_filters(
         WorkItemFilters(
@@ -479,6 +490,7 @@ def test_filters_of_another_type_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["", "a@b"])
 def test_entity_filter_names_are_checked(name: str) -> None:
+    """Pinned 17"""
     with pytest.raises(ValueError, match="entity name"):
         EntityWorkItemFilter(name)
 
@@ -534,6 +546,7 @@ def test_nothing_can_be_configured_while_running(new_worker: Callable[..., TaskH
 
 
 def test_a_worker_stops_twice_and_starts_again(task_hub: Any, new_worker: Callable[..., TaskHubGrpcWorker]) -> None:
+    """Pinned 30"""
     worker = new_worker()
     worker.add_activity(greet)
     worker.stop()

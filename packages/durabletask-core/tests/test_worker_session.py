@@ -11,9 +11,10 @@ from typing import Any
 
 import grpc
 import pytest
-from durabletask._worker.activities import ActivityCode
+from durabletask._worker.activities import ActivityCode, Place
 from durabletask._worker.options import ConcurrencyOptions
 from durabletask._worker.session import Intake, Server, Session, UserCode
+from durabletask.activities import ActivityOptions
 from durabletask.grpc_options import GrpcWorkerResiliencyOptions
 from durabletask.transport.completions import RetryDelays
 from durabletask.transport.stream import StreamOptions
@@ -97,13 +98,15 @@ class ScriptedCode:
             rejections=(WrongVersion,),
             report=lambda instance_id, result: None,
             activities=ActivityCode(
-                is_async=lambda request: request.name.startswith("async"),
+                place=lambda request: Place.LOOP if request.name.startswith("async") else Place.THREAD,
+                location=lambda request: request.name,
+                options=ActivityOptions(),
                 run=self.activity,
                 run_async=self.run_async,
                 started=lambda request: self.hooks.put(f"started {request.name}"),
                 completed=lambda request: self.hooks.put(f"completed {request.name}"),
             ),
-            run_batch=lambda item: pb.EntityBatchResult(entityState=item.entityRequestV2.entityState),
+            run_batch=lambda item, host: pb.EntityBatchResult(entityState=item.entityRequestV2.entityState),
             batch_kinds=self.kinds,
             payload_store=None,
             turn_warning=0.05,
@@ -120,8 +123,10 @@ class Sessions:
         self._hub = hub
         self._started: list[Session] = []
         self.channels: list[grpc.Channel] = []
+        self.fresh: list[bool] = []
 
-    def _open_channel(self) -> grpc.Channel:
+    def _open_channel(self, fresh: bool) -> grpc.Channel:
+        self.fresh.append(fresh)
         # gRPC backs off by itself after a failed connection; a channel per test must not inherit that.
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 20)]
         channel = grpc.insecure_channel(self._hub.address, options)
@@ -314,7 +319,7 @@ def test_blocked_activities_do_not_delay_turns_or_async_activities(task_hub: Any
 def test_no_more_than_the_limit_run_although_the_server_delivers_more(
     task_hub: Any, sessions: Sessions, name: str
 ) -> None:
-    """Lesson 39."""
+    """Lesson 39, pinned 30"""
     lock, running, most = threading.Lock(), 0, 0
 
     def count(request: pb.ActivityRequest) -> pb.ActivityResponse:
@@ -585,7 +590,7 @@ def _discard(_: bool) -> None:
 
 
 def test_own_channels_are_renewed_and_closed_but_never_the_users(task_hub: Any, sessions: Sessions) -> None:
-    """A graceful end means: come back on a fresh connection."""
+    """Pinned 29 and 30. A graceful end means: come back on a fresh connection."""
     with grpc.insecure_channel(task_hub.address) as users:
         session = sessions.start(ScriptedCode(), channel=users)
         task_hub.stream().end()
@@ -597,10 +602,64 @@ def test_own_channels_are_renewed_and_closed_but_never_the_users(task_hub: Any, 
     own = sessions.start(ScriptedCode())
     task_hub.stream().end()
     task_hub.stream()
-    assert len(sessions.channels) == 2
+    assert sessions.fresh == [False, True]
     own.stop(PATIENCE)
     with pytest.raises(ValueError, match="closed channel"):
         sessions.channels[1].unary_unary("/x/y")(b"")
+
+
+def test_hello_without_an_answer_is_given_up_and_tried_again(task_hub: Any, sessions: Sessions) -> None:
+    """Lesson 35"""
+    task_hub.hello_gate.clear()
+    sessions.start(ScriptedCode(), stream=StreamOptions(replace(QUICK, hello_timeout_seconds=0.2)))
+    deadlines = [task_hub.hello_deadlines.get(timeout=PATIENCE) for _ in range(2)]
+    assert all(0 < deadline <= 0.2 for deadline in deadlines)
+    task_hub.hello_gate.set()
+    task_hub.stream().send(turn("a", "t1"))
+    assert task_hub.answer()[1].completionToken == "t1"
+
+
+def test_a_task_hub_that_dies_and_comes_back_gets_what_was_under_way(task_hub: Any, sessions: Sessions) -> None:
+    """Lesson 34, pinned 30: the connection is reset in the middle of an activity, whose answer is not lost."""
+    started, release = threading.Event(), threading.Event()
+
+    def block(request: pb.ActivityRequest) -> pb.ActivityResponse:
+        started.set()
+        release.wait(PATIENCE)
+        return _echo(request)
+
+    sessions.start(ScriptedCode(activity=block))
+    task_hub.stream().send(activity("slow", "t1"))
+    assert started.wait(PATIENCE)
+    task_hub.stop()
+    task_hub.start()
+    task_hub.stream()
+    release.set()
+    assert task_hub.answer()[1].completionToken == "t1"
+
+
+def test_the_answers_of_work_under_way_survive_a_new_channel(task_hub: Any, sessions: Sessions) -> None:
+    """Pinned 30: work that was taken over the old channel is answered, also when that one is retired."""
+    task_hub.gate.clear()
+    sessions.start(ScriptedCode())
+    stream = task_hub.stream()
+    stream.send(activity("quick", "t1"))
+    _wait_for(lambda: task_hub.calls["CompleteActivityTask"] == 1)
+    stream.end()
+    task_hub.stream()
+    assert sessions.fresh == [False, True]
+    task_hub.gate.set()
+    assert task_hub.answer()[1].completionToken == "t1"
+    assert task_hub.calls["CompleteActivityTask"] == 1
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    """Poll for what the scripted task hub counts without an event."""
+    pause = threading.Event()
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.005)
 
 
 # ---- Watchdog ----
@@ -690,3 +749,28 @@ def test_stopping_while_the_server_was_never_there_is_prompt(task_hub: Any, sess
     session.stop(PATIENCE)
 
     assert time.monotonic() - begun < 5
+
+
+def test_an_answer_after_the_item_was_given_back_is_dropped(
+    task_hub: Any, sessions: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lesson 41: nothing is done to the thread, which ends by itself; nobody hears of its result."""
+    started, release = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def block(request: pb.ActivityRequest) -> pb.ActivityResponse:
+        threads.append(threading.current_thread())
+        started.set()
+        release.wait(PATIENCE)
+        return _echo(request)
+
+    session = sessions.start(ScriptedCode(activity=block))
+    task_hub.stream().send(activity("slow", "t1"))
+    assert started.wait(PATIENCE)
+    session.stop(0)
+    assert task_hub.answer()[0] == "AbandonTaskActivityWorkItem"
+    release.set()
+    threads[0].join(PATIENCE)
+    assert not threads[0].is_alive()
+    assert task_hub.calls["CompleteActivityTask"] == 0
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

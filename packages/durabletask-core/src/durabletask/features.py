@@ -4,7 +4,7 @@ A package offers a feature through an entry point of the group ``durabletask.fea
 name is the feature's name, and it loads to a ``Feature``. All parts but the name are optional.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -16,8 +16,11 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.message import Message
 
 if TYPE_CHECKING:
+    import logging
+
     from durabletask.registry import Registry
     from durabletask.replay import OrchestrationRun, RunOptions
+    from durabletask.serialization import DataConverter
     from durabletask.task import CompletableTask
 
 GROUP: Final = "durabletask.features"
@@ -34,7 +37,11 @@ class RunExtension(Protocol):
     """What a feature keeps for one orchestration run; it also has the calls that the context delegates to."""
 
     def before_completion(self) -> None:
-        """Called once when the run completes in whatever way, before its completion action is numbered."""
+        """Called when the run completes in whatever way, before its completion action is numbered.
+
+        Called once more when that completion turns out not to fit history and a failure takes its place: then
+        ``run.is_broken``, and nothing that the code did without a confirmation is sent.
+        """
 
 
 class EntityCalls(RunExtension, Protocol):
@@ -67,13 +74,44 @@ class EventHandler(Protocol):
     def __call__(self, run: "OrchestrationRun", event: pb.HistoryEvent, /) -> None: ...
 
 
+@dataclass(frozen=True)
+class WorkItemHost:
+    """What a worker lends to the handlers of its work items.
+
+    * ``logger``: the worker's own.
+    * ``run_coroutine``: runs a coroutine on the event loop of the worker's ``async def`` code, and returns its
+      result or raises what it raises; the calling thread waits. Called on that loop, it would wait for ever.
+    """
+
+    logger: "logging.Logger"
+    run_coroutine: Callable[[Coroutine[Any, Any, Any]], Any]
+
+
 class WorkItemHandler(Protocol):
     """Runs one work item and returns its result message; the worker adds the completion token and sends it.
 
     It never raises for what user code did.
     """
 
-    def __call__(self, registry: "Registry", request: Message, options: "RunOptions", /) -> Message: ...
+    def __call__(
+        self, registry: "Registry", request: Message, options: "RunOptions", host: WorkItemHost, /
+    ) -> Message: ...
+
+
+class EntityReader(Protocol):
+    """Makes what the clients return of the protocol's entity messages; the class EntityMetadata is one."""
+
+    def from_entity_response(
+        self, response: pb.GetEntityResponse, includes_state: bool, data_converter: "DataConverter", /
+    ) -> Any:
+        """What the clients return for one entity that exists."""
+        ...
+
+    def from_entity_metadata(
+        self, metadata: pb.EntityMetadata, includes_state: bool, data_converter: "DataConverter", /
+    ) -> Any:
+        """What the clients return for one entity of a query."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +124,7 @@ class Feature:
     * ``work_items``: handlers by the name in ``WorkItem.request``.
     * ``register``: adds ``(registry, function or class, name or None)`` and returns the registered name.
     * ``filter_names``: the names that a worker's automatic work-item filters list for this feature.
-    * ``client`` and ``async_client``: make the object whose methods the clients' calls delegate to.
+    * ``entity_metadata``: reads the answers to the entity calls of the clients.
     """
 
     name: str
@@ -95,8 +133,7 @@ class Feature:
     work_items: Mapping[str, WorkItemHandler] = field(default_factory=dict)
     register: "Callable[[Registry, Any, str | None], str] | None" = None
     filter_names: "Callable[[Registry], list[str]] | None" = None
-    client: Callable[[Any], Any] | None = None
-    async_client: Callable[[Any], Any] | None = None
+    entity_metadata: EntityReader | None = None
 
 
 @lru_cache(maxsize=1)
@@ -122,6 +159,14 @@ def require_feature(name: str, features: Mapping[str, Feature] | None = None) ->
             f"This needs the feature {name!r}, which is not installed: pip install {_PACKAGES.get(name, name)}"
         )
     return feature
+
+
+def require_entity_reader() -> EntityReader:
+    """The reader of the feature ``entities``; raises FeatureMissingError when there is none."""
+    reader = require_feature(ENTITIES).entity_metadata
+    if reader is None:
+        raise FeatureMissingError(f"The installed feature {ENTITIES!r} offers no entity calls of clients.")
+    return reader
 
 
 def require_extension(feature: Feature, run: "OrchestrationRun") -> Any:

@@ -35,7 +35,8 @@ for _class in (OrchestratorNotRegisteredError, ActivityNotRegisteredError, Entit
 class Registration:
     """One implementation of a name; ``version`` None is an unversioned one.
 
-    ``input_type`` and ``output_type`` are the declared annotations, None where there are none.
+    ``input_type`` and ``output_type`` are the declared annotations, None where there are none. ``in_process``
+    asks for an activity to be run in a process of its own.
     """
 
     function: Callable[..., Any]
@@ -44,6 +45,7 @@ class Registration:
     input_type: Any | None
     output_type: Any | None
     is_async: bool
+    in_process: bool = False
 
 
 class Registry:
@@ -64,12 +66,17 @@ class Registry:
         """
         return self._orchestrators.add(fn, name, version)
 
-    def add_activity(self, fn: Callable[..., Any], name: str | None = None, version: str | None = None) -> str:
+    def add_activity(
+        self, fn: Callable[..., Any], name: str | None = None, version: str | None = None, in_process: bool = False
+    ) -> str:
         """Register ``fn`` under ``name`` (default: its own name) and return that name.
 
-        Raises ValueError when ``fn`` is None, the name is empty, or this name and version is taken.
+        Raises ValueError when ``fn`` is None, the name is empty, or this name and version is taken, and, with
+        ``in_process``, when ``fn`` is an ``async def`` or cannot be imported by name.
         """
-        return self._activities.add(fn, name, version)
+        if in_process:
+            _check_importable(fn)
+        return self._activities.add(fn, name, version, in_process)
 
     def orchestrator(self, name: str, version: str | None = None) -> Registration | None:
         """The orchestrator that runs ``name`` at ``version``, or None."""
@@ -119,7 +126,7 @@ class _Table:
         # By identity, because a callable may be unhashable; the registration keeps it alive.
         self._by_function: dict[int, Registration] = {}
 
-    def add(self, fn: Callable[..., Any], name: str | None, version: str | None) -> str:
+    def add(self, fn: Callable[..., Any], name: str | None, version: str | None, in_process: bool = False) -> str:
         if fn is None:
             raise ValueError(f"An {self._kind} function is required, got None.")
         name = get_name(fn) if name is None else name
@@ -137,6 +144,7 @@ class _Table:
             input_type=type_discovery.input_type(fn),
             output_type=type_discovery.output_type(fn),
             is_async=type_discovery.is_async(fn),
+            in_process=in_process,
         )
         versions[version] = registration
         self._by_function.setdefault(id(fn), registration)
@@ -163,3 +171,16 @@ class _Table:
     def __iter__(self) -> Iterator[Registration]:
         for versions in self._by_name.values():
             yield from versions.values()
+
+
+def _check_importable(fn: Callable[..., Any]) -> None:
+    if type_discovery.is_async(fn):
+        raise ValueError(
+            f"The activity {fn!r} is an 'async def', which runs on the worker's event loop: leave process=True out."
+        )
+    name = getattr(fn, "__qualname__", "")
+    if not name or "<" in name or not getattr(fn, "__module__", None):
+        raise ValueError(
+            f"The activity {fn!r} cannot be imported by another process: define it with def at the top level of a "
+            "module, or leave process=True out."
+        )

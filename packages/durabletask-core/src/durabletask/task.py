@@ -6,44 +6,33 @@ or with ``await`` in an ``async def``; between two awaits it must compute the sa
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from datetime import datetime, timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from durabletask_proto import orchestrator_service_pb2 as pb
-
+from durabletask.awaitables import CancellableTask as CancellableTask
+from durabletask.awaitables import CompletableTask as CompletableTask
+from durabletask.awaitables import CompositeTask as CompositeTask
+from durabletask.awaitables import RetryableTask as RetryableTask
+from durabletask.awaitables import Task as Task
+from durabletask.awaitables import TaskCancelledError as TaskCancelledError
+from durabletask.awaitables import TaskFailedError as TaskFailedError
+from durabletask.awaitables import TimerTask as TimerTask
+from durabletask.awaitables import WhenAllTask as WhenAllTask
+from durabletask.awaitables import WhenAnyTask as WhenAnyTask
+from durabletask.awaitables import when_all as when_all
+from durabletask.awaitables import when_any as when_any
 from durabletask.failures import FailureDetails as FailureDetails
-from durabletask.failures import failure_details, failure_of
 from durabletask.retry_policy import RetryPolicy as RetryPolicy
-from durabletask.versioning import compare_versions
+from durabletask.versioning import VersionInfo
 
 if TYPE_CHECKING:
     from durabletask.entities import EntityInstanceId, EntityLock
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 TInput = TypeVar("TInput")
 TOutput = TypeVar("TOutput")
-
-
-class TaskFailedError(Exception):
-    """An awaited task failed; ``details`` says how."""
-
-    def __init__(self, message: str, details: pb.TaskFailureDetails | FailureDetails | Exception) -> None:
-        super().__init__(message)
-        if isinstance(details, Exception):
-            details = failure_of(details)
-        self._details = details if isinstance(details, FailureDetails) else failure_details(details)
-
-    @property
-    def details(self) -> FailureDetails:
-        """The failure of the activity, sub-orchestration or entity operation itself."""
-        return self._details
-
-
-class TaskCancelledError(Exception):
-    """An awaited task was cancelled by its orchestrator."""
 
 
 class NonDeterminismError(Exception):
@@ -52,263 +41,6 @@ class NonDeterminismError(Exception):
 
 class OrchestrationStateError(Exception):
     """The history that arrived cannot be the history of an orchestration."""
-
-
-class Task(ABC, Generic[T_co]):
-    """Something an orchestrator can await, in a generator with ``yield`` and in a coroutine with ``await``."""
-
-    __slots__ = ("_complete", "_error", "_parents", "_result")
-
-    def __init__(self) -> None:
-        self._complete = False
-        self._error: TaskFailedError | TaskCancelledError | None = None
-        self._result: Any = None
-        self._parents: list[CompositeTask[Any]] = []
-
-    def __await__(self) -> Generator[Any, Any, T_co]:
-        result: T_co = yield self
-        return result
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the task has succeeded, failed or been cancelled."""
-        return self._complete
-
-    @property
-    def is_failed(self) -> bool:
-        """Whether the task has failed; False for a cancelled one."""
-        return isinstance(self._error, TaskFailedError)
-
-    @property
-    def result(self) -> T_co:
-        """The same as ``get_result()``."""
-        return self.get_result()
-
-    def get_result(self) -> T_co:
-        """Return the result.
-
-        Raises TaskFailedError if the task failed, TaskCancelledError if it was cancelled, and ValueError
-        while it is not complete.
-        """
-        if not self._complete:
-            raise ValueError("The task is not complete yet: await it before asking for its result.")
-        if self._error is not None:
-            raise self._error
-        result: T_co = self._result
-        return result
-
-    def get_exception(self) -> TaskFailedError:
-        """Return the failure; raises ValueError if the task has not failed."""
-        if not isinstance(self._error, TaskFailedError):
-            raise ValueError("The task has not failed, so it has no exception.")
-        return self._error
-
-    def _settle(self, result: Any, error: TaskFailedError | TaskCancelledError | None = None) -> None:
-        if self._complete:
-            raise ValueError("The task is already complete.")
-        self._result = result
-        self._error = error
-        self._complete = True
-        if self._parents:
-            parents, self._parents = self._parents, []
-            for parent in parents:
-                parent.on_child_completed(self)
-
-
-class CompositeTask(Task[T]):
-    """A task that is made of other tasks; tasks may be shared between several composites."""
-
-    __slots__ = ("_tasks",)
-
-    def __init__(self, tasks: Sequence[Task[Any]]) -> None:
-        super().__init__()
-        self._tasks = list(tasks)
-        for task in self._tasks:
-            if not isinstance(task, Task):
-                raise TypeError(f"A composite task is made of tasks, got {task!r} of type {type(task).__name__}.")
-
-    def get_tasks(self) -> list[Task[Any]]:
-        """The tasks in the order in which they were given."""
-        return self._tasks
-
-    @abstractmethod
-    def on_child_completed(self, task: Task[Any]) -> None:
-        """Called once when one of the tasks completes."""
-
-    def _watch(self) -> int:
-        """Be told of every task that is still to complete; return how many there are, each counted once."""
-        waiting = {id(task): task for task in self._tasks if not task._complete}
-        for task in waiting.values():
-            task._parents.append(self)
-        return len(waiting)
-
-
-class WhenAllTask(CompositeTask[list[T]]):
-    """Completes when all tasks have; its result is their results in the order given, or the first failure."""
-
-    __slots__ = ("_first_error", "_waiting")
-
-    def __init__(self, tasks: Sequence[Task[T]]) -> None:
-        super().__init__(tasks)
-        self._first_error = next((task._error for task in self._tasks if task._error is not None), None)
-        self._waiting = self._watch()
-        self._settle_if_done()
-
-    @property
-    def pending_tasks(self) -> int:
-        """How many of the tasks are not complete."""
-        return len(self._tasks) - self.get_completed_tasks()
-
-    def get_completed_tasks(self) -> int:
-        """How many of the tasks are complete."""
-        return sum(task._complete for task in self._tasks)
-
-    def on_child_completed(self, task: Task[Any]) -> None:
-        self._waiting -= 1
-        if self._first_error is None:
-            self._first_error = task._error
-        self._settle_if_done()
-
-    def _settle_if_done(self) -> None:
-        if self._waiting == 0:
-            error = self._first_error
-            self._settle(None if error else [task._result for task in self._tasks], error)
-
-
-class WhenAnyTask(CompositeTask[Task[T]]):
-    """Completes with the first of the tasks that completes; the result is that very task, failed or not."""
-
-    __slots__ = ()
-
-    def __init__(self, tasks: Sequence[Task[T]]) -> None:
-        super().__init__(tasks)
-        if not self._tasks:
-            raise ValueError("when_any() needs at least one task: with none it could never complete.")
-        winner = next((task for task in self._tasks if task._complete), None)
-        if winner is None:
-            self._watch()
-        else:
-            self._settle(winner)
-
-    def on_child_completed(self, task: Task[Any]) -> None:
-        if self._complete:
-            return
-        # A long-lived loser must not collect every composite that it ever lost.
-        for loser in self._tasks:
-            if self in loser._parents:
-                loser._parents.remove(self)
-        # One event may complete several of them; the first given wins, as it does at construction.
-        self._settle(next(task for task in self._tasks if task._complete))
-
-
-class CompletableTask(Task[T]):
-    """A task that an event completes, such as an activity."""
-
-    __slots__ = ("expected_type",)
-
-    def __init__(self, expected_type: Any | None = None) -> None:
-        super().__init__()
-        self.expected_type = expected_type
-
-    def complete(self, result: T) -> None:
-        """Complete the task; raises ValueError if it is complete."""
-        self._settle(result)
-
-    def fail(self, message: str, details: Exception | pb.TaskFailureDetails) -> None:
-        """Fail the task with a TaskFailedError of these; raises ValueError if it is complete."""
-        self._settle(None, TaskFailedError(message, details))
-
-
-class CancellableTask(CompletableTask[T]):
-    """A task that its orchestrator may cancel: a timer, or the wait for an external event."""
-
-    __slots__ = ("_cancel_handler",)
-
-    def __init__(self, expected_type: Any | None = None) -> None:
-        super().__init__(expected_type)
-        self._cancel_handler: Callable[[], None] | None = None
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the task was cancelled."""
-        return isinstance(self._error, TaskCancelledError)
-
-    def set_cancel_handler(self, cancel_handler: Callable[[], None]) -> None:
-        """Set what ``cancel()`` runs before the task completes."""
-        self._cancel_handler = cancel_handler
-
-    def cancel(self) -> bool:
-        """Cancel the task; return False if it is already complete. Awaiting it raises TaskCancelledError."""
-        if self._complete:
-            return False
-        if self._cancel_handler is not None:
-            self._cancel_handler()
-        self._settle(None, TaskCancelledError("The task was cancelled."))
-        return True
-
-
-class RetryableTask(CompletableTask[T]):
-    """An activity or a sub-orchestration with a retry policy; ``start_time`` is that of the first attempt."""
-
-    __slots__ = ("action", "attempt_count", "is_sub_orch", "retry_policy", "start_time")
-
-    def __init__(
-        self,
-        retry_policy: RetryPolicy,
-        action: pb.OrchestratorAction,
-        start_time: datetime,
-        is_sub_orch: bool,
-        expected_type: Any | None = None,
-    ) -> None:
-        super().__init__(expected_type)
-        self.retry_policy = retry_policy
-        self.action = action
-        self.start_time = start_time
-        self.is_sub_orch = is_sub_orch
-        self.attempt_count = 1
-
-    def increment_attempt_count(self) -> None:
-        """Count one more attempt."""
-        self.attempt_count += 1
-
-    def compute_next_delay(self, now: datetime | None = None) -> timedelta | None:
-        """The delay before the next attempt, or None if there is to be none.
-
-        ``now`` is the orchestration's time; without it the policy's ``retry_timeout`` is not applied.
-        """
-        policy = self.retry_policy
-        if self.attempt_count >= policy.max_number_of_attempts:
-            return None
-        delay = policy.delay_after(self.attempt_count)
-        if now is not None and policy.retry_timeout is not None:
-            left = policy.retry_timeout - (now - self.start_time)
-            return delay if delay <= left else None
-        return delay
-
-
-class TimerTask(CancellableTask[None]):
-    """A timer that completes at ``final_fire_at``, in pieces of at most ``maximum_timer_interval``."""
-
-    __slots__ = ("final_fire_at", "maximum_timer_interval", "retryable_parent")
-
-    def __init__(self, final_fire_at: datetime | None = None, maximum_timer_interval: timedelta | None = None) -> None:
-        super().__init__()
-        self.final_fire_at = final_fire_at
-        self.maximum_timer_interval = maximum_timer_interval
-        self.retryable_parent: RetryableTask[Any] | None = None
-
-    def set_retryable_parent(self, retryable_task: RetryableTask[Any]) -> None:
-        """Make this timer the delay before another attempt of ``retryable_task``."""
-        self.retryable_parent = retryable_task
-
-    def next_piece(self, now: datetime) -> datetime | None:
-        """When the piece that begins at ``now`` ends, or None when nothing is left to wait for."""
-        final, longest = self.final_fire_at, self.maximum_timer_interval
-        if final is None or final <= now:
-            return None
-        if longest is not None and longest > timedelta(0) and final - now > longest:
-            return now + longest
-        return final
 
 
 class OrchestrationContext(ABC):
@@ -343,20 +75,40 @@ class OrchestrationContext(ABC):
     def is_replaying(self) -> bool:
         """Whether the code is repeating what it did in an earlier turn."""
 
+    @property
+    def version_info(self) -> VersionInfo:
+        """The version as a value to compare: ``ctx.version_info < "2.0.0"``; an unversioned one sorts first.
+
+        Comparing the texts of versions goes wrong at 1.10.0, and fails for an instance without a version.
+        """
+        return VersionInfo(self.version)
+
     def version_at_least(self, version: str) -> bool:
         """Whether this instance's version is ``version`` or a newer one; False for an unversioned instance.
 
         Raises durabletask.versioning.VersionOrderError when the two have no order.
         """
-        return compare_versions(self.version, version) >= 0
+        return self.version_info >= version
 
     @abstractmethod
     def set_custom_status(self, custom_status: Any) -> None:
         """Set the status that clients see; None clears it."""
 
     @abstractmethod
-    def create_timer(self, fire_at: datetime | timedelta) -> "TimerTask":
+    def create_timer(self, fire_at: datetime | timedelta) -> TimerTask:
         """A task that completes at a time (a naive one is in UTC) or after a duration."""
+
+    @overload
+    def call_activity(
+        self,
+        activity: Callable[..., Any] | str,
+        *,
+        input: Any = None,
+        retry_policy: RetryPolicy | None = None,
+        tags: dict[str, str] | None = None,
+        return_type: type[T],
+        version: str | None = None,
+    ) -> CompletableTask[T]: ...
 
     @overload
     def call_activity(
@@ -366,9 +118,9 @@ class OrchestrationContext(ABC):
         input: Any = None,
         retry_policy: RetryPolicy | None = None,
         tags: dict[str, str] | None = None,
-        return_type: type | None = None,
+        return_type: None = None,
         version: str | None = None,
-    ) -> "CompletableTask[Any]": ...
+    ) -> CompletableTask[Any]: ...
 
     @overload
     def call_activity(
@@ -378,9 +130,9 @@ class OrchestrationContext(ABC):
         input: Any = None,
         retry_policy: RetryPolicy | None = None,
         tags: dict[str, str] | None = None,
-        return_type: type | None = None,
+        return_type: None = None,
         version: str | None = None,
-    ) -> "CompletableTask[TOutput]": ...
+    ) -> CompletableTask[TOutput]: ...
 
     @overload
     def call_activity(
@@ -390,9 +142,9 @@ class OrchestrationContext(ABC):
         input: Any = None,
         retry_policy: RetryPolicy | None = None,
         tags: dict[str, str] | None = None,
-        return_type: type | None = None,
+        return_type: None = None,
         version: str | None = None,
-    ) -> "CompletableTask[TOutput]": ...
+    ) -> CompletableTask[TOutput]: ...
 
     @abstractmethod
     def call_activity(
@@ -404,7 +156,7 @@ class OrchestrationContext(ABC):
         tags: dict[str, str] | None = None,
         return_type: type | None = None,
         version: str | None = None,
-    ) -> "CompletableTask[Any]":
+    ) -> CompletableTask[Any]:
         """Schedule an activity, given as its function or its name.
 
         The result has the type ``return_type``, by default the one the function declares. ``version``
@@ -412,10 +164,75 @@ class OrchestrationContext(ABC):
         registers the activity under it. A failure that outlasts ``retry_policy`` raises TaskFailedError.
         """
 
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: Callable[..., Any] | str,
+        *,
+        input: Any = None,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        return_type: type[T],
+        tags: dict[str, str] | None = None,
+    ) -> CompletableTask[T]: ...
+
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: str,
+        *,
+        input: Any = None,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        return_type: None = None,
+        tags: dict[str, str] | None = None,
+    ) -> CompletableTask[Any]: ...
+
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: "Callable[[OrchestrationContext, TInput], Generator[Any, Any, TOutput]]",
+        *,
+        input: Any = None,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        return_type: None = None,
+        tags: dict[str, str] | None = None,
+    ) -> CompletableTask[TOutput]: ...
+
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: "Callable[[OrchestrationContext, TInput], Awaitable[TOutput]]",
+        *,
+        input: Any = None,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        return_type: None = None,
+        tags: dict[str, str] | None = None,
+    ) -> CompletableTask[TOutput]: ...
+
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: "Callable[[OrchestrationContext, TInput], TOutput]",
+        *,
+        input: Any = None,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        return_type: None = None,
+        tags: dict[str, str] | None = None,
+    ) -> CompletableTask[TOutput]: ...
+
     @abstractmethod
     def call_sub_orchestrator(
         self,
-        orchestrator: "Orchestrator[Any, Any] | Callable[..., Any] | str",
+        orchestrator: Any,
         *,
         input: Any = None,
         instance_id: str | None = None,
@@ -423,7 +240,7 @@ class OrchestrationContext(ABC):
         version: str | None = None,
         return_type: type | None = None,
         tags: dict[str, str] | None = None,
-    ) -> "CompletableTask[Any]":
+    ) -> CompletableTask[Any]:
         """Start an orchestration as a child of this one, given as its function or its name.
 
         ``instance_id`` defaults to this instance's id and the number of the call. ``version`` is a version,
@@ -431,8 +248,14 @@ class OrchestrationContext(ABC):
         ``default_version``.
         """
 
+    @overload
+    def wait_for_external_event(self, name: str, *, data_type: type[T]) -> CancellableTask[T]: ...
+
+    @overload
+    def wait_for_external_event(self, name: str, *, data_type: None = None) -> CancellableTask[Any]: ...
+
     @abstractmethod
-    def wait_for_external_event(self, name: str, *, data_type: type | None = None) -> "CancellableTask[Any]":
+    def wait_for_external_event(self, name: str, *, data_type: type | None = None) -> CancellableTask[Any]:
         """A task that completes with the data of the next event of this name, in whatever letter case.
 
         Events that arrive before anybody waits are kept; events and waits are matched in order.
@@ -453,10 +276,20 @@ class OrchestrationContext(ABC):
     def new_uuid(self) -> str:
         """A random-looking UUID that is the same in every replay."""
 
+    @overload
+    def call_entity(
+        self, entity: "EntityInstanceId", operation: str, input: Any = None, *, return_type: type[T]
+    ) -> CompletableTask[T]: ...
+
+    @overload
+    def call_entity(
+        self, entity: "EntityInstanceId", operation: str, input: Any = None, *, return_type: None = None
+    ) -> CompletableTask[Any]: ...
+
     @abstractmethod
     def call_entity(
         self, entity: "EntityInstanceId", operation: str, input: Any = None, *, return_type: type | None = None
-    ) -> "CompletableTask[Any]":
+    ) -> CompletableTask[Any]:
         """Call an operation of an entity; needs the package durabletask-entities."""
 
     @abstractmethod
@@ -510,39 +343,6 @@ class ReplaySafeLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # not 
     def isEnabledFor(self, level: int) -> bool:
         """Whether a record of ``level`` would be logged now: never while replaying."""
         return not self._is_replaying() and bool(self.logger.isEnabledFor(level))
-
-
-@overload
-def when_all(tasks: Sequence[Task[T]]) -> WhenAllTask[T]: ...
-
-
-@overload
-def when_all(tasks: Sequence[Task[Any]]) -> WhenAllTask[Any]: ...
-
-
-def when_all(tasks: Sequence[Task[Any]]) -> WhenAllTask[Any]:
-    """A task that completes when all ``tasks`` have, with the list of their results.
-
-    If any failed, awaiting it raises the first failure, after all tasks are complete. With no tasks it is
-    complete at once with an empty list.
-    """
-    return WhenAllTask(tasks)
-
-
-@overload
-def when_any(tasks: Sequence[Task[T]]) -> WhenAnyTask[T]: ...
-
-
-@overload
-def when_any(tasks: Sequence[Task[Any]]) -> WhenAnyTask[Any]: ...
-
-
-def when_any(tasks: Sequence[Task[Any]]) -> WhenAnyTask[Any]:
-    """A task that completes with the first of ``tasks`` to complete; of several complete ones, the first given.
-
-    The losers go on. Raises ValueError when ``tasks`` is empty.
-    """
-    return WhenAnyTask(tasks)
 
 
 def get_name(fn: Callable[..., Any]) -> str:

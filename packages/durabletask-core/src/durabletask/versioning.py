@@ -89,6 +89,62 @@ class VersionMismatch:
     strategy: VersionFailureStrategy
 
 
+class VersionInfo:
+    """A version that can be compared with ``<``, ``<=``, ``==``, ``>=`` and ``>`` to another or to its text.
+
+    The order is the one of this module's documentation: ``ctx.version_info >= "1.10.0"`` holds for 1.10.0
+    and newer, and is False for an unversioned instance. Asking for the order of an opaque version raises
+    VersionOrderError; equality never raises. Since it equals every spelling of its version, it has no hash.
+    """
+
+    __slots__ = ("text",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, text: str | None) -> None:
+        self.text = text or None
+        """The version as it was given, None for an unversioned instance."""
+
+    @property
+    def is_orderable(self) -> bool:
+        """Whether the version has a place in the order: it is missing, or not opaque."""
+        return is_orderable(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Comparable):
+            return NotImplemented
+        return versions_equal(self.text, _text_of(other))
+
+    def __lt__(self, other: "VersionInfo | str | None") -> bool:
+        return self._compared(other) < 0
+
+    def __le__(self, other: "VersionInfo | str | None") -> bool:
+        return self._compared(other) <= 0
+
+    def __gt__(self, other: "VersionInfo | str | None") -> bool:
+        return self._compared(other) > 0
+
+    def __ge__(self, other: "VersionInfo | str | None") -> bool:
+        return self._compared(other) >= 0
+
+    def __str__(self) -> str:
+        return self.text or ""
+
+    def __repr__(self) -> str:
+        return f"VersionInfo({self.text!r})"
+
+    def _compared(self, other: "VersionInfo | str | None") -> int:
+        if not isinstance(other, _Comparable):
+            raise TypeError(f"A version is compared with a version or its text, found {type(other).__name__}.")
+        return compare_versions(self.text, _text_of(other))
+
+
+_Comparable = (VersionInfo, str, type(None))
+
+
+def _text_of(version: VersionInfo | str | None) -> str | None:
+    return version.text if isinstance(version, VersionInfo) else version
+
+
 def compare_versions(left: str | None, right: str | None) -> int:
     """Return -1, 0 or 1 as ``left`` is older than, equal to or newer than ``right``.
 

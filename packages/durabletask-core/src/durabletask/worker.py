@@ -12,7 +12,7 @@ or, in a script that does nothing else, ``worker.run()``.
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
 from typing import Any, Final, TypeVar
@@ -30,6 +30,7 @@ from durabletask._worker.filters import (
     to_message,
 )
 from durabletask._worker.options import ConcurrencyOptions
+from durabletask._worker.processes import ActivityProcessDiedError
 from durabletask._worker.refused import PayloadTooLargeError
 from durabletask._worker.session import Intake, Server, Session, UserCode
 from durabletask._worker.signals import StopSignals
@@ -53,6 +54,7 @@ from durabletask.versioning import VersionFailureStrategy, VersioningOptions, Ve
 
 __all__ = [
     "ActivityNotRegisteredError",
+    "ActivityProcessDiedError",
     "ActivityWorkItemFilter",
     "ConcurrencyOptions",
     "EntityNotRegisteredError",
@@ -205,20 +207,31 @@ class TaskHubGrpcWorker:
         self._require_stopped("add an orchestrator")
         return self._registry.add_orchestrator(fn, name, version)
 
-    def add_activity(self, fn: Callable[..., Any], *, name: str | None = None, version: str | None = None) -> str:
+    def add_activity(
+        self,
+        fn: Callable[..., Any],
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        process: bool = False,
+    ) -> str:
         """Register an activity, a plain function or an ``async def``, and return its name.
 
         Args:
             fn: A function of a context and an input.
             name: Name to register under; default the function's own.
             version: Version of this implementation; several may share a name.
+            process: Whether to run it in a process of a pool, for work that computes. ``fn`` must then be a plain
+                function at the top level of a module, which every process imports anew; a main module must
+                protect what starts the worker with ``if __name__ == "__main__"``. A process that dies fails the
+                activity with an ``ActivityProcessDiedError``, and is replaced.
 
         Raises:
-            ValueError: The name is empty, or name and version are taken.
+            ValueError: The name is empty, name and version are taken, or ``fn`` cannot run in a process.
             RuntimeError: The worker is running.
         """
         self._require_stopped("add an activity")
-        return self._registry.add_activity(fn, name, version)
+        return self._registry.add_activity(fn, name, version, process)
 
     def add_entity(self, fn: Callable[..., Any] | type, name: str | None = None) -> str:
         """Register an entity, a function or a ``DurableEntity`` class, and return its name as given.
@@ -243,11 +256,13 @@ class TaskHubGrpcWorker:
 
         return register
 
-    def activity(self, *, name: str | None = None, version: str | None = None) -> Callable[[F], F]:
+    def activity(
+        self, *, name: str | None = None, version: str | None = None, process: bool = False
+    ) -> Callable[[F], F]:
         """Decorator form of :meth:`add_activity` that leaves the function as it is."""
 
         def register(fn: F) -> F:
-            self.add_activity(fn, name=name, version=version)
+            self.add_activity(fn, name=name, version=version, process=process)
             return fn
 
         return register
@@ -385,7 +400,7 @@ class TaskHubGrpcWorker:
         engine = Engine(self._registry, options, self._logger)
         server = Server(
             address=self._address,
-            open_channel=lambda: open_channel(self._settings),
+            open_channel=lambda fresh: open_channel(replace(self._settings, fresh_connection=fresh)),
             channel=self._channel,
             stream=self._stream,
             delays=RetryDelays(),

@@ -100,6 +100,8 @@ class TestDriver:
 
     @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), KeyboardInterrupt()])
     def test_whatever_user_code_raises_fails_the_orchestration(self, error):
+        """Lesson 37"""
+
         def orchestrator(ctx, _):
             raise type(error)(*error.args)
 
@@ -111,12 +113,14 @@ class TestDriver:
         assert "orchestrator" in failure.stackTrace.value
 
     def test_a_result_that_cannot_be_encoded_fails(self):
+        """Pinned 4"""
         backend = backend_of(lambda ctx, _: {"a": range(3)})
         backend.start()
         expected = "durabletask.internal.json_encode_output_exception.JsonEncodeOutputException"
         assert backend.completion.failureDetails.errorType == expected
 
     def test_an_unknown_orchestrator_fails_as_not_registered(self):
+        """Pinned 4"""
         backend = Backend(Registry(), RunOptions())
         backend.start()
         assert backend.completion.failureDetails.errorType == "durabletask.worker.OrchestratorNotRegisteredError"
@@ -269,6 +273,8 @@ class TestRetries:
         assert completed_with(backend) == '"approved"'
 
     def test_a_retried_child_keeps_its_version_and_its_absent_input(self):
+        """Quirks of 1.12 that are not copied."""
+
         def orchestrator(ctx, _):
             yield ctx.call_sub_orchestrator("child", version="1.5", retry_policy=self.POLICY)
 
@@ -688,5 +694,12 @@ class TestVersions:
         """R13, lesson 14"""
         for version, expected in ((None, "false"), ("1.9.0", "false"), ("1.10.0", "true")):
             backend = backend_of(lambda ctx, _: ctx.version_at_least("1.10"))
+            backend.start(version=version)
+            assert completed_with(backend) == expected
+
+    def test_the_version_of_an_instance_is_compared_as_a_version(self):
+        """R13, lesson 14"""
+        for version, expected in ((None, "[true, false]"), ("1.9.0", "[true, false]"), ("1.10.0", "[false, true]")):
+            backend = backend_of(lambda ctx, _: [ctx.version_info < "1.10.0", ctx.version_info == "1.10"])
             backend.start(version=version)
             assert completed_with(backend) == expected

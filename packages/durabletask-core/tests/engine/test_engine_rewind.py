@@ -89,7 +89,7 @@ def rewind_turn(seconds=5_000):
 
 @pytest.mark.parametrize(("orchestrator", "life", "sent_again"), CASES.values(), ids=CASES)
 def test_a_rewound_history_goes_on_at_the_failure(orchestrator, life, sent_again):
-    """pinned 15, lesson 15"""
+    """pinned 15, lesson 15, R20"""
     backend, history = failed_backend(orchestrator, life)
     result = run_cold(backend, history, rewind_turn())
     assert [a.id for a in result.actions] == [-1]

@@ -15,7 +15,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from durabletask_scheduler.hub.model import HubError
-from durabletask_scheduler.rpc import Cancel
+from durabletask_scheduler.rpc import Cancel, Mark
 from durabletask_scheduler.transport import Deserializer, Mailbox, Service, status_of
 
 Status = tuple[grpc.StatusCode, str]
@@ -179,7 +179,7 @@ class AioStreamCall(InProcessAioCall, grpc.aio.UnaryStreamCall):  # type: ignore
 
     def __init__(self, home: AioCallHome, timeout: float | None = None, decode: Deserializer | None = None) -> None:
         super().__init__(home, timeout, decode)
-        self._messages: deque[Message] = deque()
+        self._messages: deque[Message | Mark] = deque()
         self._news = asyncio.Event()
         self.sink = _StreamSink(home.mailbox, weakref.ref(self))
 
@@ -189,17 +189,21 @@ class AioStreamCall(InProcessAioCall, grpc.aio.UnaryStreamCall):  # type: ignore
         Raises:
             grpc.aio.AioRpcError: the stream ended with a status other than OK.
         """
-        while not self._messages:
-            if self._status is not None:
-                self._raise_unless_ok()
-                return EOF
-            self._news.clear()
-            try:
-                await self._news.wait()
-            except asyncio.CancelledError:
-                self.cancel()
-                raise
-        return self._taken(self._messages.popleft())
+        while True:
+            while not self._messages:
+                if self._status is not None:
+                    self._raise_unless_ok()
+                    return EOF
+                self._news.clear()
+                try:
+                    await self._news.wait()
+                except asyncio.CancelledError:
+                    self.cancel()
+                    raise
+            message = self._messages.popleft()
+            if not isinstance(message, Mark):
+                return self._taken(message)
+            message.go_on()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -214,8 +218,8 @@ class AioStreamCall(InProcessAioCall, grpc.aio.UnaryStreamCall):  # type: ignore
         if self._status is None and self._abort is not None:
             self._abort()
 
-    def take(self, message: Message) -> None:
-        """A message from the service."""
+    def take(self, message: Message | Mark) -> None:
+        """A message from the service, or a mark behind those that it has sent."""
         if self._status is None:
             self._messages.append(message)
             self._news.set()
@@ -241,10 +245,13 @@ class _StreamSink:
     def send(self, message: Message) -> None:
         self._mailbox.post(self._take, message)
 
+    def when_read(self, go_on: Callable[[], None]) -> None:
+        self._mailbox.post(self._take, Mark(go_on))
+
     def close(self, error: HubError | None = None) -> None:
         self._mailbox.post(self._end, error)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message | Mark) -> None:
         call = self._call()
         if call is not None:
             call.take(message)

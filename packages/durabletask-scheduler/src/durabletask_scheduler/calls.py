@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from durabletask_scheduler.callbacks import Callback, CallbackThread, bounded
 from durabletask_scheduler.hub.model import HubError
-from durabletask_scheduler.rpc import Cancel
+from durabletask_scheduler.rpc import Cancel, Mark
 from durabletask_scheduler.transport import Deserializer, MetadataPairs, Service, status_of
 
 _CANCELLED = (grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
@@ -324,6 +324,9 @@ class StreamCall(InProcessCall):
             except queue.Empty:
                 self.expire()
                 message = _END
+            if isinstance(message, Mark):
+                message.go_on()
+                return next(self)
             if message is not _END and not self._cut:
                 return self._taken(message)
             self._messages.put(_END)
@@ -361,6 +364,10 @@ class _StreamSink:
     def send(self, message: Message) -> None:
         if self._call() is not None:
             self._messages.put(message)
+
+    def when_read(self, go_on: Callable[[], None]) -> None:
+        if self._call() is not None:
+            self._messages.put(Mark(go_on))
 
     def close(self, error: HubError | None = None) -> None:
         call = self._call()

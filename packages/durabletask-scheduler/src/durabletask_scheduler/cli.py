@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import json
 import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 
 PROGRAM = "durabletask-scheduler"
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -63,6 +65,15 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     hubs = commands.add_parser("hubs", help="list the task hubs of a scheduler's file, or add one")
     hubs.add_argument("file", metavar="FILE", help="not in use by a scheduler")
     hubs.add_argument("--add", metavar="NAME", help="create this task hub first")
+
+    locks = commands.add_parser("locks", help="list the locked entities of a scheduler's file, also while it is in use")
+    locks.add_argument("file", metavar="FILE")
+
+    unlock = commands.add_parser("unlock", help="take an entity from the orchestration that has locked it, by force")
+    unlock.add_argument("entity", metavar="ENTITY", help="id of the entity, such as @account@42")
+    unlock.add_argument("--reason", required=True, metavar="TEXT", help="why; the scheduler logs it")
+    unlock.add_argument("--address", default="127.0.0.1:8080", metavar="HOST:PORT", help="the running scheduler")
+    unlock.add_argument("--task-hub", default="", metavar="NAME", help="default: the scheduler's default task hub")
     return parser
 
 
@@ -209,9 +220,47 @@ def _hubs(options: argparse.Namespace) -> int:
     return 0
 
 
+def _locks(options: argparse.Namespace) -> int:
+    from durabletask_scheduler.storage.maintenance import locks
+
+    for lock in locks(options.file):
+        since = datetime.fromtimestamp(lock.since // 1_000_000_000, tz=timezone.utc).isoformat()
+        sys.stdout.write(
+            f"{lock.task_hub}: {lock.entity} is locked by {lock.owner} since {since}; waiting: {lock.waiting}\n"
+        )
+    return 0
+
+
+def _unlock(options: argparse.Namespace) -> int:
+    import grpc
+    from durabletask_proto import orchestrator_service_pb2 as pb
+    from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
+
+    from durabletask_scheduler.entity_queries import UNLOCK_METADATA
+    from durabletask_scheduler.service import TASK_HUB_METADATA
+
+    asked = json.dumps({"entity": options.entity, "reason": options.reason})
+    metadata = ((UNLOCK_METADATA, asked), (TASK_HUB_METADATA, options.task_hub))
+    with grpc.insecure_channel(options.address) as channel:
+        try:
+            stub = pb_grpc.TaskHubSidecarServiceStub(channel)
+            stub.CleanEntityStorage(pb.CleanEntityStorageRequest(), metadata=metadata, timeout=STOP_SECONDS)
+        except grpc.RpcError as error:
+            raise OSError(f"{options.entity} was not unlocked: {error.details()}") from error
+    return _say(f"{options.entity} is unlocked")
+
+
 def _say(text: str) -> int:
     sys.stdout.write(f"{text}\n")
     return 0
 
 
-_COMMANDS = {"serve": _serve, "backup": _backup, "check": _check, "vacuum": _vacuum, "hubs": _hubs}
+_COMMANDS = {
+    "serve": _serve,
+    "backup": _backup,
+    "check": _check,
+    "vacuum": _vacuum,
+    "hubs": _hubs,
+    "locks": _locks,
+    "unlock": _unlock,
+}

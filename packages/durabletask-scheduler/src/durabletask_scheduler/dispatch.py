@@ -11,7 +11,7 @@ import enum
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import warm
@@ -26,10 +26,11 @@ from durabletask_scheduler.rpc import Sink
 class Kind(enum.IntEnum):
     TURN = 0
     ACTIVITY = 1
+    BATCH = 2
 
 
 class Route(NamedTuple):
-    """What filters look at. An absent version and an empty one are the same: unversioned."""
+    """What filters look at. An absent version and an empty one are the same: unversioned. Entities have none."""
 
     kind: Kind
     task_hub: str
@@ -37,29 +38,42 @@ class Route(NamedTuple):
     version: str
 
 
+class Holder(Protocol):
+    """What work belongs to: an instance or an entity in memory."""
+
+    @property
+    def warm_stream(self) -> Stream | None: ...
+
+
+AnyHolder = TypeVar("AnyHolder", bound=Holder)
+
+
 @dataclass(eq=False, slots=True)
-class Work:
-    """A turn or an activity that is to be handed to a worker.
+class WorkOf(Generic[AnyHolder]):
+    """A turn, an activity or a batch of entity operations that is to be handed to a worker.
 
     Attributes:
-        task: activities: the open task; None for turns.
+        entry: the instance or entity that it belongs to.
+        task: activities: the open task; None for others.
         avoid: stream that abandoned it or lost it last; another one is preferred.
         abandoned: activities: how often in a row it was abandoned.
+        losses: activities: how often in a row it was lost together with its stream, although large.
         wanted: False once nobody needs its result; it is then skipped.
         lease: the lease under which a worker has it now.
     """
 
     route: Route
-    entry: Entry
+    entry: AnyHolder
     task: OpenTask | None = None
     avoid: Stream | None = None
     abandoned: int = 0
+    losses: int = 0
     wanted: bool = True
-    lease: Lease | None = None
+    lease: LeaseOf[AnyHolder] | None = None
 
 
 @dataclass(eq=False, slots=True)
-class Lease:
+class LeaseOf(Generic[AnyHolder]):
     """A work item in the hands of a worker. It occupies a permit of its stream until it ends.
 
     Attributes:
@@ -67,18 +81,22 @@ class Lease:
         deadline: when it ends by itself; 0 for never.
         void: the result is no longer wanted; only the permit is still held.
         chunks: what has arrived of an answer in several parts.
-        warm: turns: the worker was sent no history.
+        warm: turns: the worker was sent no history; batches: no state.
         history_key: turns: key of the last history row that belongs to their past; 0 for none.
     """
 
     token: str
-    work: Work
+    work: WorkOf[AnyHolder]
     stream: Stream
     deadline: int = 0
     void: bool = False
     chunks: list[pb.OrchestratorResponse] = field(default_factory=list)
     warm: bool = False
     history_key: int = 0
+
+
+Work = WorkOf[Entry]
+Lease = LeaseOf[Entry]
 
 
 class _NamedFilter(Protocol):
@@ -98,13 +116,17 @@ class Filters:
         if filters is not None:
             self._add(Kind.TURN, filters.orchestrations)
             self._add(Kind.ACTIVITY, filters.activities)
+            for entity in filters.entities:
+                self._admit(Kind.BATCH, entity.name.lower(), {_ANY_VERSION})
 
     def _add(self, kind: Kind, filters: Iterable[_NamedFilter]) -> None:
         for wanted in filters:
             # No versions listed means any; the mark is no version, as versions have no control characters.
-            versions = set(wanted.versions) or {_ANY_VERSION}
-            self._exact.setdefault((kind, wanted.name), set()).update(versions)
-            self._folded.setdefault((kind, wanted.name.casefold()), set()).update(versions)
+            self._admit(kind, wanted.name, set(wanted.versions) or {_ANY_VERSION})
+
+    def _admit(self, kind: Kind, name: str, versions: set[str]) -> None:
+        self._exact.setdefault((kind, name), set()).update(versions)
+        self._folded.setdefault((kind, name.casefold()), set()).update(versions)
 
     def match(self, route: Route) -> bool:
         return self._everything or _admits(self._exact.get((route.kind, route.name)), route.version)
@@ -130,6 +152,7 @@ class Stream:
         open: False once it ended.
         last_sent: time of the last message.
         takes_warm: the worker keeps runs between turns.
+        takes_warm_entities: the worker keeps the states of entities between batches.
         takes_history_stream: the worker can fetch a long history by itself.
     """
 
@@ -138,12 +161,14 @@ class Stream:
         self.task_hub = task_hub
         self.filters = Filters(request.workItemFilters if request.HasField("workItemFilters") else None)
         self.takes_warm = warm.CAPABILITY in request.capabilities
+        self.takes_warm_entities = warm.ENTITY_CAPABILITY in request.capabilities
         self.takes_history_stream = pb.WORKER_CAPABILITY_HISTORY_STREAMING in request.capabilities
         self.free: dict[Kind, int] = {
             Kind.TURN: _permits(request.maxConcurrentOrchestrationWorkItems),
             Kind.ACTIVITY: _permits(request.maxConcurrentActivityWorkItems),
+            Kind.BATCH: _permits(request.maxConcurrentEntityWorkItems),
         }
-        self.leases: set[Lease] = set()
+        self.leases: set[LeaseOf[Any]] = set()
         self.open = True
         self.last_sent = now
         self._sink = sink
@@ -167,7 +192,7 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self._streams: dict[int, Stream] = {}
-        self._queues: dict[Kind, dict[Route, deque[Work]]] = {kind: {} for kind in Kind}
+        self._queues: dict[Kind, dict[Route, deque[WorkOf[Any]]]] = {kind: {} for kind in Kind}
         self._candidates: dict[Route, tuple[Stream, ...]] = {}
 
     @property
@@ -183,10 +208,10 @@ class Dispatcher:
         self._streams.pop(stream.number, None)
         self._candidates.clear()
 
-    def queue(self, work: Work) -> None:
+    def queue(self, work: WorkOf[Any]) -> None:
         self._queues[work.route.kind].setdefault(work.route, deque()).append(work)
 
-    def pump(self, kind: Kind, hand_over: Callable[[Work, Stream], None]) -> None:
+    def pump(self, kind: Kind, hand_over: Callable[[WorkOf[Any], Stream], None]) -> None:
         """Hand queued work over as long as a stream has a permit for it; routes take turns."""
         queues = self._queues[kind]
         routes = list(queues)
@@ -194,7 +219,7 @@ class Dispatcher:
             routes = [route for route in routes if self._hand_over_one(queues, route, hand_over)]
 
     def _hand_over_one(
-        self, queues: dict[Route, deque[Work]], route: Route, hand_over: Callable[[Work, Stream], None]
+        self, queues: dict[Route, deque[WorkOf[Any]]], route: Route, hand_over: Callable[[WorkOf[Any], Stream], None]
     ) -> bool:
         """Whether there may be more to hand over on this route."""
         queue = queues[route]
@@ -210,21 +235,15 @@ class Dispatcher:
             return False
         return stream is not None
 
-    def _choose(self, work: Work) -> Stream | None:
+    def _choose(self, work: WorkOf[Any]) -> Stream | None:
         kind = work.route.kind
-        warm_stream = work.entry.warm_stream if kind is Kind.TURN else None
+        warm_stream: Stream | None = None if kind is Kind.ACTIVITY else work.entry.warm_stream
         if warm_stream is not None and warm_stream.open and warm_stream.free[kind] > 0:
             return warm_stream
-        best: Stream | None = None
-        for stream in self._streams_for(work.route):
-            if stream.free[kind] <= 0 or stream is work.avoid:
-                continue
-            if best is None or stream.free[kind] > best.free[kind]:
-                best = stream
-        avoided = work.avoid
-        if best is None and avoided is not None and avoided.open and avoided.free[kind] > 0:
-            return avoided if avoided in self._streams_for(work.route) else None
-        return best
+        free = [stream for stream in self._streams_for(work.route) if stream.free[kind] > 0]
+        if work.avoid is not None:
+            return _next_after(work.avoid, free)
+        return max(free, key=lambda stream: stream.free[kind], default=None)
 
     def _streams_for(self, route: Route) -> tuple[Stream, ...]:
         """Streams that match exactly; if none does, those that match when case is ignored (backend semantics)."""
@@ -238,3 +257,8 @@ class Dispatcher:
             )
             self._candidates[route] = found
         return found
+
+
+def _next_after(avoided: Stream, streams: list[Stream]) -> Stream | None:
+    """In turn, so that work which some workers give back comes to all of them, and last to the one it comes from."""
+    return min(streams, key=lambda stream: (stream.number <= avoided.number, stream.number), default=None)

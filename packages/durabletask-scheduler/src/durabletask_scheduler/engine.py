@@ -23,8 +23,10 @@ from functools import partial
 from google.protobuf.message import Message as ProtoMessage
 
 from durabletask_scheduler.alarms import Alarms
+from durabletask_scheduler.clock import UnderWay
 from durabletask_scheduler.group import AfterWrite, Group, logger, send_reply
 from durabletask_scheduler.hub import delivery, views
+from durabletask_scheduler.hub.entity_ids import is_entity
 from durabletask_scheduler.hub.model import Commit, Context, HubError, Message
 from durabletask_scheduler.hub.times import SECOND
 from durabletask_scheduler.ids import Ids
@@ -63,7 +65,7 @@ class Engine:
         self.storage = storage
         self.options = options
         self.alarms = Alarms()
-        self.waiters = Waiters()
+        self.waiters = Waiters(options.parked_waits)
         self.instances = Instances(
             storage, max_idle=options.idle_instances, max_history_bytes=options.history_cache_bytes
         )
@@ -100,7 +102,11 @@ class Engine:
                 self._to_load.append(name)
             elif live.wake_at > 0:
                 self.alarms.set(live.key, live.wake_at, partial(self._to_load.append, name))
+        for waiting in self.storage.waiting_entities():
+            name = (waiting.task_hub, waiting.instance_id)
+            self.alarms.set(name, waiting.wake_at, partial(self._to_load.append, name))
         self._accepting = True
+        self.options.clock.attach(partial(self.submit, Command(_nothing)))
         self._thread = threading.Thread(target=self._loop, name="durabletask-engine", daemon=True)
         self._thread.start()
 
@@ -154,11 +160,13 @@ class Engine:
 
     def commit(self, commit: Commit) -> None:
         """Take a commit into the group and deliver its messages, and theirs, into the same group."""
-        pending = deque([commit])
+        self._apply(commit)
+        pending = deque(commit.messages)
         while pending:
-            current = pending.popleft()
-            self._apply(current)
-            pending.extend(self._deliver(message) for message in current.messages)
+            # Each takes effect before the next is judged: two of them may make the same target.
+            delivered = self._deliver(pending.popleft())
+            self._apply(delivered)
+            pending.extend(delivered.messages)
 
     def answer(self, reply: Reply, response: ProtoMessage | None, error: HubError | None = None) -> None:
         """Answer once the group is durable."""
@@ -198,12 +206,13 @@ class Engine:
         return gathered
 
     def _patience(self) -> float:
-        if self._to_load:
+        if self._to_load or not self._commands.empty():
             return 0.0
-        due = self.alarms.next_at()
-        if due is None:
-            return _LONGEST_SLEEP
-        return min(max((due - time.time_ns()) / SECOND, 0.0), _LONGEST_SLEEP)
+        return min(self.options.clock.patience(self.alarms.next_at(), self._under_way), _LONGEST_SLEEP)
+
+    def _under_way(self) -> UnderWay:
+        turns, activities = self.desk.in_flight()
+        return UnderWay(turns, activities, len(self.waiters))
 
     def _tick(self, commands: list[Command | None]) -> bool:
         self._advance_clock()
@@ -276,6 +285,9 @@ class Engine:
                 self._execute(Command(partial(self._take_up, self._to_load.popleft())))
 
     def _take_up(self, name: Name) -> None:
+        if is_entity(name[1]):
+            self.desk.entities.take_up(name)
+            return
         entry = self.instances.cached(name)
         if entry is not None:
             self.desk.consider(entry)
@@ -317,6 +329,7 @@ class Engine:
         for entry in group.changed:
             self.instances.entry_written(entry)
         self.instances.group_ended()
+        self.desk.entities.written()
         for reply, response, error_ in group.answers:
             send_reply(reply, response, error_)
         self._run_after(group)
@@ -343,6 +356,7 @@ class Engine:
             self.desk.forget(entry)
             self.instances.drop(entry)
             self._to_load.append(entry.name)
+        self._to_load.extend(self.desk.entities.given_up())
         if self._to_load:
             self._pause_loading()
         group.fail(error)
@@ -353,6 +367,7 @@ class Engine:
         for entry in touched:
             self.instances.settle(entry)
         self.instances.shrink()
+        self.desk.entities.settle()
 
     def _shut_down(self) -> None:
         error = _stopped()
@@ -389,6 +404,8 @@ class Engine:
             self._change(inbound.instance_key)
         for instance_key, _ in commit.opened:
             self._change(instance_key)
+        if commit.entities is not None:
+            self.desk.entities.take(commit.entities)
         self.desk.take(commit)
         self._group.finished.extend(commit.finished)
 
@@ -402,6 +419,8 @@ class Engine:
         return entry
 
     def _deliver(self, message: Message) -> Commit:
+        if is_entity(message.target):
+            return self.desk.entities.deliver(message)
         entry = self.find(message.task_hub, message.target)
         if entry is None:
             return delivery.deliver(None, message, self.context)
@@ -417,7 +436,7 @@ class Engine:
 
     def _advance_clock(self) -> None:
         self.context = Context(
-            now=time.time_ns(), new_key=self._new_key, new_id=self._ids.next, limits=self.options.limits
+            now=self.options.clock.now(), new_key=self._new_key, new_id=self._ids.next, limits=self.options.limits
         )
 
 
@@ -431,6 +450,10 @@ def _internal(error: Exception) -> HubError:
 
 def _stopped() -> HubError:
     return HubError("UNAVAILABLE", "the scheduler is not running; try again when it is")
+
+
+def _nothing() -> None:
+    """A command that only ends the engine's wait."""
 
 
 def _without_response(action: Callable[[], None]) -> Run:

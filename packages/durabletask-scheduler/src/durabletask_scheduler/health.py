@@ -12,11 +12,14 @@ from typing import Any
 import grpc
 
 _SERVING = b"\x08\x01"
+_NOT_SERVING = b"\x08\x02"
 _SERVICE_UNKNOWN = b"\x08\x03"
 
 
-def health_handler(service_name: str) -> Any:
-    """Handlers that report the server as a whole, and ``service_name``, as SERVING while they run.
+def health_handler(service_name: str, stopping: asyncio.Event) -> Any:
+    """Handlers that report the server as a whole, and ``service_name``, as SERVING until ``stopping`` is set.
+
+    From then on they report NOT_SERVING, and watchers are sent away, for whom a stopping server would wait.
 
     ``Check`` of another name is refused with NOT_FOUND, ``Watch`` of it reports SERVICE_UNKNOWN, as the health
     protocol demands.
@@ -26,12 +29,13 @@ def health_handler(service_name: str) -> Any:
     async def check(request: bytes, context: Any) -> bytes:
         if request not in known:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"only {service_name!r} and '' are known here")
-        return _SERVING
+        return _NOT_SERVING if stopping.is_set() else _SERVING
 
     async def watch(request: bytes, context: Any) -> None:
         await context.write(_SERVING if request in known else _SERVICE_UNKNOWN)
-        # The status never changes while the server lives; the watcher hears of the end by the end of the call.
-        await asyncio.get_running_loop().create_future()
+        await stopping.wait()
+        if request in known:
+            await context.write(_NOT_SERVING)
 
     handlers = {
         "Check": grpc.unary_unary_rpc_method_handler(check),

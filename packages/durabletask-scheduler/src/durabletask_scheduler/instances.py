@@ -28,6 +28,7 @@ class Entry:
         warm_stream, warm_token: the worker that keeps this run, and the completion token of the turn
             it stands after; None and empty if no worker does.
         avoid: the stream that abandoned or lost the last turn.
+        losses: how often in a row a large turn was lost together with its stream.
         dirty: the group changes it.
         turn_in_group: the group holds the commit of a turn of it.
         gone: dropped from memory; whoever still holds it must look again.
@@ -42,6 +43,7 @@ class Entry:
     warm_stream: Stream | None = None
     warm_token: str = ""
     avoid: Stream | None = None
+    losses: int = 0
     dirty: bool = False
     turn_in_group: bool = False
     gone: bool = False

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Generic
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
-from durabletask_scheduler.dispatch import Kind, Lease, Stream, Work
+from durabletask_scheduler.dispatch import AnyHolder, Kind, LeaseOf, Stream, WorkOf
 
 
-class Leases:
-    """The leases of one engine. Belongs to its thread.
+class Leases(Generic[AnyHolder]):
+    """The leases of one engine, on the work of instances or on that of entities. Belongs to its thread.
 
-    Turns all have the same maximum age, so the order in which they are granted is that of their deadlines.
+    Turns (and batches of entities, which are meant too where turns are mentioned) all have the same maximum
+    age, so the order in which they are granted is that of their deadlines.
     """
 
     def __init__(self) -> None:
-        self._by_token: dict[str, Lease] = {}
-        self._turns: OrderedDict[str, Lease] = OrderedDict()
+        self._by_token: dict[str, LeaseOf[AnyHolder]] = {}
+        self._turns: OrderedDict[str, LeaseOf[AnyHolder]] = OrderedDict()
         self._turns_out: set[str] = set()
 
     @property
@@ -29,12 +31,12 @@ class Leases:
         """A write begins."""
         self._turns_out.clear()
 
-    def oldest_turn(self) -> Lease | None:
+    def oldest_turn(self) -> LeaseOf[AnyHolder] | None:
         return next(iter(self._turns.values()), None)
 
-    def grant(self, work: Work, stream: Stream, token: str, deadline: int = 0) -> Lease:
+    def grant(self, work: WorkOf[AnyHolder], stream: Stream, token: str, deadline: int = 0) -> LeaseOf[AnyHolder]:
         """Give the work to the stream; takes one of its permits. Turns have a deadline."""
-        lease = Lease(token, work, stream, deadline)
+        lease = LeaseOf(token, work, stream, deadline)
         work.lease = lease
         stream.leases.add(lease)
         stream.free[work.route.kind] -= 1
@@ -44,7 +46,7 @@ class Leases:
             self._turns_out.add(token)
         return lease
 
-    def end(self, lease: Lease) -> None:
+    def end(self, lease: LeaseOf[AnyHolder]) -> None:
         """The worker has it no longer; its permit is free again."""
         del self._by_token[lease.token]
         self._turns.pop(lease.token, None)
@@ -53,7 +55,7 @@ class Leases:
         lease.stream.free[lease.work.route.kind] += 1
         lease.work.lease = None
 
-    def find(self, kind: Kind, task_hub: str, token: str) -> Lease | None:
+    def find(self, kind: Kind, task_hub: str, token: str) -> LeaseOf[AnyHolder] | None:
         """The lease under the token, if it is for work of that kind in that task hub."""
         lease = self._by_token.get(token)
         if lease is None or lease.work.route.kind is not kind or lease.work.route.task_hub != task_hub:

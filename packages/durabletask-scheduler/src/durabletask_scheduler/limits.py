@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from durabletask_scheduler.clock import Clock, SystemClock
 from durabletask_scheduler.hub.model import HubError, Limits
 from durabletask_scheduler.hub.times import SECOND
 
@@ -20,6 +21,10 @@ DEFAULT_PERMITS = 100
 
 HISTORY_CHUNK_BYTES = 256 * 1024
 """About how much one message of a streamed history holds; one larger event travels alone."""
+
+
+USUAL_RECEIVE_BYTES = 4 * 1024 * 1024
+"""The largest message that gRPC accepts unless told otherwise, and so what most workers accept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,11 @@ class ServiceOptions:
         commands_per_tick: requests and answers that share one transaction, at most.
         readers: threads that answer queries.
         retry_delay: pause before loading again what a failed write dropped; nanoseconds.
+        parked_waits: calls that may wait for instances at once, all task hubs together.
+        history_warning: events in one generation after which a warning is logged, once a generation.
+        worker_losses: how often in a row a work item larger than most workers accept may be lost together with
+            the stream that it was sent on; then the orchestration or activity fails.
+        clock: the time. One that is not the system's may serve one service at a time.
     """
 
     default_task_hub: str = "default"
@@ -53,6 +63,10 @@ class ServiceOptions:
     commands_per_tick: int = 1_000
     readers: int = 4
     retry_delay: int = SECOND
+    parked_waits: int = 100_000
+    history_warning: int = 10_000
+    worker_losses: int = 3
+    clock: Clock = field(default_factory=SystemClock)
 
 
 def page_size(asked: int) -> int:

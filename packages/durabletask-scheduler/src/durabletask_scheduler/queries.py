@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -18,10 +19,11 @@ from google.protobuf.wrappers_pb2 import BoolValue, StringValue
 from durabletask_scheduler import paging
 from durabletask_scheduler.engine import Command, Engine
 from durabletask_scheduler.hub import views
+from durabletask_scheduler.hub.entity_ids import is_entity
 from durabletask_scheduler.hub.model import TERMINAL, HubError, Instance
 from durabletask_scheduler.hub.times import SECOND, from_timestamp
 from durabletask_scheduler.limits import HISTORY_CHUNK_BYTES, MAX_BATCH, check_batch, page_size
-from durabletask_scheduler.requests import purge_all
+from durabletask_scheduler.requests import purge_all, terminate_all
 from durabletask_scheduler.storage import InstanceFilter, InstanceSummary, Storage
 
 QUERY_METADATA = "durabletask-query"
@@ -82,6 +84,14 @@ def list_instance_ids(call: Query) -> pb.ListInstanceIdsResponse:
     )
 
 
+def terminate_descendants(call: Query) -> pb.TerminateResponse:
+    """Terminate whatever lives below the instance, also below children that have ended."""
+    below = _descendants(call, [call.request.instanceId])
+    while batch := list(islice(below, MAX_BATCH)):
+        on_engine(call.engine, partial(terminate_all, call.engine, call.task_hub, batch, call.request))
+    return pb.TerminateResponse()
+
+
 def purge_instances(call: Query) -> pb.PurgeInstancesResponse:
     selection: str = call.request.WhichOneof("request") or ""
     purge = _PURGES.get(selection)
@@ -93,6 +103,9 @@ def purge_instances(call: Query) -> pb.PurgeInstancesResponse:
 
 
 def _purge_one(call: Query) -> pb.PurgeInstancesResponse:
+    # Older clients never say what they mean, so it is the id that tells.
+    if call.request.isOrchestration and is_entity(call.request.instanceId):
+        return _purged(0)
     return _purged(_purge(call, [call.request.instanceId], single=True))
 
 
@@ -137,7 +150,7 @@ def _purge(call: Query, instance_ids: list[str], *, single: bool) -> int:
     for first in range(0, len(instance_ids), MAX_BATCH):
         batch = instance_ids[first : first + MAX_BATCH]
         purge = partial(purge_all, call.engine, call.task_hub, batch, single=single and first == 0)
-        deleted += _on_engine(call.engine, purge)
+        deleted += on_engine(call.engine, purge)
     return deleted
 
 
@@ -153,7 +166,7 @@ def _descendants(call: Query, instance_ids: Iterable[str]) -> Iterator[str]:
                 yield child
 
 
-def _on_engine(engine: Engine, run: Callable[[], int]) -> int:
+def on_engine(engine: Engine, run: Callable[[], int]) -> int:
     """Run it on the engine thread and wait until what it changed is durable."""
     outcome: Future[int] = Future()
     counted: list[int] = []
@@ -191,7 +204,7 @@ HANDLERS: Mapping[str, Callable[[Query], Message]] = {
 
 def instance_history(
     storage: Storage, task_hub: str, request: pb.StreamInstanceHistoryRequest
-) -> list[pb.HistoryEvent]:
+) -> Iterator[pb.HistoryEvent]:
     """The history of the current generation as clients see it.
 
     Raises:
@@ -211,12 +224,13 @@ def instance_history(
         again = storage.load(task_hub, request.instanceId)
         # Two reads may straddle a commit: take them only if nothing was committed in between.
         if again is not None and (again.key, again.event_count) == (instance.key, instance.event_count):
-            return views.full_history(instance, rows)
+            return views.each_event(instance, rows, whole=True)
 
 
-def past_of_turn(storage: Storage, instance: Instance, last_key: int) -> list[pb.HistoryEvent]:
+def past_of_turn(storage: Storage, instance: Instance, last_key: int) -> Iterator[pb.HistoryEvent]:
     """Just the events that the turn in flight has as its past; ``last_key`` is its last history row."""
-    return views.past_events(instance, [row for row in storage.history(instance.key) if row.key <= last_key])
+    rows = [row for row in storage.history(instance.key) if row.key <= last_key]
+    return views.each_event(instance, rows, whole=False)
 
 
 def chunks(events: Iterable[pb.HistoryEvent]) -> Iterator[pb.HistoryChunk]:

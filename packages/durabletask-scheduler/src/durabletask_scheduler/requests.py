@@ -11,8 +11,11 @@ from google.protobuf.message import Message
 
 from durabletask_scheduler.dispatch import Kind
 from durabletask_scheduler.engine import Engine
+from durabletask_scheduler.entity_calls import purge_entity
 from durabletask_scheduler.hub import requests as rules
 from durabletask_scheduler.hub import views
+from durabletask_scheduler.hub.entity_ids import is_entity
+from durabletask_scheduler.hub.entity_sections import has_sections
 from durabletask_scheduler.hub.model import Instance
 from durabletask_scheduler.limits import check_batch
 
@@ -79,7 +82,7 @@ def _skip_graceful_terminations(
     output = request.reason if request.HasField("reason") else None
     for instance_id in request.instanceBatch.instanceIds:
         instance = _instance(engine, task_hub, instance_id)
-        if instance is None or instance.is_terminal:
+        if instance is None or instance.is_terminal or has_sections(instance):
             left.unterminatedInstanceIds.append(instance_id)
         else:
             terminate = pb.TerminateRequest(instanceId=instance_id, output=output)
@@ -111,14 +114,29 @@ def _abandon_activity(
     return pb.AbandonActivityTaskResponse()
 
 
+def terminate_all(engine: Engine, task_hub: str, instance_ids: Sequence[str], request: pb.TerminateRequest) -> int:
+    """Terminate the live ones among these instances as another one was; how many were looked at."""
+    output = request.output if request.HasField("output") else None
+    for instance_id in instance_ids:
+        instance = _instance(engine, task_hub, instance_id)
+        terminate = pb.TerminateRequest(instanceId=instance_id, output=output, recursive=True)
+        commit = rules.terminate(instance, terminate, engine.context)
+        if commit.updated:
+            engine.commit(commit)
+    return len(instance_ids)
+
+
 def purge_all(engine: Engine, task_hub: str, instance_ids: Sequence[str], *, single: bool) -> int:
-    """Delete the terminal ones among these instances; how many there were.
+    """Delete the terminal ones among these instances, and the entities; how many there were.
 
     Args:
         single: the first one was asked for by its id: a live one is refused (FAILED_PRECONDITION).
     """
     deleted = 0
     for number, instance_id in enumerate(instance_ids):
+        if is_entity(instance_id):
+            deleted += purge_entity(engine, task_hub, instance_id)
+            continue
         instance = _instance(engine, task_hub, instance_id)
         commit = rules.purge(instance, engine.context, single=single and number == 0)
         if commit.deleted:

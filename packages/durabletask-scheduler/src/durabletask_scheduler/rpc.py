@@ -38,7 +38,18 @@ class Sink(Protocol):
 
     def send(self, message: Message) -> None: ...
 
+    def when_read(self, go_on: Callable[[], None]) -> None:
+        """Call ``go_on`` once the receiver has taken all that was sent: on any thread, it does not block."""
+        ...
+
     def close(self, error: HubError | None = None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Stands among the messages of a stream; whoever takes messages out calls ``go_on`` when it comes up."""
+
+    go_on: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

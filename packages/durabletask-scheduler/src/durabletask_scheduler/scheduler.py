@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 
 from durabletask_scheduler.aio_channel import AioInterceptor, InProcessAioChannel
@@ -44,6 +45,7 @@ class Scheduler:
         synchronous: when a write counts as done: ``"FULL"`` (default) survives a power loss, ``"NORMAL"`` the
             end of the process, ``"OFF"`` neither.
         server_options: for :meth:`serve`.
+        service_options: bounds and times of the service; its ``default_task_hub`` is set to the first hub.
 
     Raises:
         ValueError: no task hub, or an unknown ``synchronous``.
@@ -56,6 +58,7 @@ class Scheduler:
         task_hubs: Sequence[str] = ("default",),
         synchronous: str = "FULL",
         server_options: ServerOptions | None = None,
+        service_options: ServiceOptions | None = None,
     ) -> None:
         if isinstance(task_hubs, str) or not task_hubs or not all(task_hubs):
             raise ValueError(f"task_hubs must be a sequence of at least one non-empty name, found {task_hubs!r}")
@@ -65,6 +68,7 @@ class Scheduler:
         self._task_hubs = tuple(task_hubs)
         self._synchronous = synchronous.upper()
         self._server_options = server_options
+        self._service_options = replace(service_options or ServiceOptions(), default_task_hub=self._task_hubs[0])
         self._lock = threading.Lock()
         self._storage: SqliteStorage | None = None
         self._service: SchedulerService | None = None
@@ -83,7 +87,7 @@ class Scheduler:
             try:
                 for task_hub in self._task_hubs:
                     storage.add_task_hub(task_hub)
-                service = SchedulerService(storage, ServiceOptions(default_task_hub=self._task_hubs[0]))
+                service = SchedulerService(storage, self._service_options)
                 service.start()
             except BaseException:
                 storage.close()

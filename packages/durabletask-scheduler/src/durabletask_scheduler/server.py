@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 
 from durabletask_scheduler.health import health_handler
 from durabletask_scheduler.hub.model import HubError
-from durabletask_scheduler.rpc import RPCS, SERVICE_NAME, Rpc
+from durabletask_scheduler.rpc import RPCS, SERVICE_NAME, Mark, Rpc
 from durabletask_scheduler.transport import Mailbox, Service, begin_call, begin_stream, status_of, text_metadata
 
 logger = logging.getLogger("durabletask_scheduler.server")
@@ -45,8 +45,8 @@ class ServerOptions:
 
     max_receive_bytes: int = 64 * MEBIBYTE
     max_send_bytes: int = -1
-    keepalive_seconds: float = 30.0
-    keepalive_timeout_seconds: float = 10.0
+    keepalive_seconds: float = 10.0
+    keepalive_timeout_seconds: float = 5.0
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """The same in gRPC's vocabulary."""
@@ -55,6 +55,8 @@ class ServerOptions:
             ("grpc.max_send_message_length", self.max_send_bytes),
             ("grpc.keepalive_time_ms", int(self.keepalive_seconds * 1000)),
             ("grpc.keepalive_timeout_ms", int(self.keepalive_timeout_seconds * 1000)),
+            # The bound that holds in fact: the one above leaves an unanswered ping a whole minute.
+            ("grpc.http2.ping_timeout_ms", int(self.keepalive_timeout_seconds * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
             # Clients ping as often as their own options say; they must not be disconnected for it.
@@ -83,6 +85,7 @@ class GrpcServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="durabletask-grpc", daemon=True)
         self._server: grpc.aio.Server | None = None
+        self._ending = asyncio.Event()
         self._stopping: concurrent.futures.Future[None] | None = None
 
     def start(self) -> int:
@@ -105,7 +108,7 @@ class GrpcServer:
     def begin_stop(self, grace: float) -> None:
         """Refuse new calls at once and give the running ones ``grace`` seconds; idempotent, does not wait."""
         if self._server is not None and self._stopping is None:
-            self._stopping = self._on_loop(self._server.stop(grace))
+            self._stopping = self._on_loop(self._stop(self._server, grace))
 
     def stop(self, grace: float = 5.0) -> None:
         """Refuse new calls, wait for the running ones at most ``grace`` seconds, cancel the rest; idempotent."""
@@ -119,7 +122,7 @@ class GrpcServer:
         server = grpc.aio.server(options=self._options.channel_arguments())
         handlers = {rpc.name: _handler(self._service, rpc, mailbox) for rpc in RPCS.values()}
         server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE_NAME, handlers), health_handler(SERVICE_NAME))
+            (grpc.method_handlers_generic_handler(SERVICE_NAME, handlers), health_handler(SERVICE_NAME, self._ending))
         )
         address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
         try:
@@ -129,6 +132,10 @@ class GrpcServer:
         await server.start()
         self._server = server
         return port
+
+    async def _stop(self, server: grpc.aio.Server, grace: float) -> None:
+        self._ending.set()
+        await server.stop(grace)
 
     def _on_loop(self, work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -234,26 +241,33 @@ class _StreamSink:
     def __init__(self, mailbox: Mailbox) -> None:
         self.error: HubError | None = None
         self._mailbox = mailbox
-        self._messages: deque[Message] = deque()
+        self._messages: deque[Message | Mark] = deque()
         self._closed = False
         self._news = asyncio.Event()
 
     def send(self, message: Message) -> None:
         self._mailbox.post(self._take, message)
 
+    def when_read(self, go_on: Callable[[], None]) -> None:
+        self._mailbox.post(self._take, Mark(go_on))
+
     def close(self, error: HubError | None = None) -> None:
         self._mailbox.post(self._finish, error)
 
     async def next(self) -> Message | None:
         """The next message; None once the service closed the stream."""
-        while not self._messages:
-            if self._closed:
-                return None
-            self._news.clear()
-            await self._news.wait()
-        return self._messages.popleft()
+        while True:
+            while not self._messages:
+                if self._closed:
+                    return None
+                self._news.clear()
+                await self._news.wait()
+            message = self._messages.popleft()
+            if not isinstance(message, Mark):
+                return message
+            message.go_on()
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message | Mark) -> None:
         self._messages.append(message)
         self._news.set()
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -19,10 +20,11 @@ from durabletask_proto import warm
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
-from durabletask_scheduler import queries, requests
+from durabletask_scheduler import entity_calls, entity_queries, queries, requests
 from durabletask_scheduler.dispatch import Stream
 from durabletask_scheduler.engine import Command, Engine
 from durabletask_scheduler.group import send_reply
+from durabletask_scheduler.hub import checks
 from durabletask_scheduler.hub.model import HubError
 from durabletask_scheduler.limits import ServiceOptions
 from durabletask_scheduler.readers import Readers, Reading
@@ -34,14 +36,9 @@ __all__ = ["RPCS", "Cancel", "Reply", "Rpc", "SchedulerService", "ServiceOptions
 
 TASK_HUB_METADATA = "taskhub"
 
-_NO_ENTITIES = "this scheduler does not run entities"
+_CHUNKS_UNDER_WAY = 4
+
 _UNSUPPORTED: Mapping[str, str] = {
-    "CompleteEntityTask": _NO_ENTITIES,
-    "AbandonTaskEntityWorkItem": _NO_ENTITIES,
-    "SignalEntity": _NO_ENTITIES,
-    "GetEntity": _NO_ENTITIES,
-    "QueryEntities": _NO_ENTITIES,
-    "CleanEntityStorage": _NO_ENTITIES,
     "DeleteTaskHub": "task hubs are not deleted on request: purge their instances, or remove the scheduler's file",
 }
 
@@ -140,12 +137,16 @@ class SchedulerService:
         handlers: dict[str, Callable[[Call], Cancel]] = {
             "Hello": _hello,
             "GetInstance": self._get_instance,
+            "GetEntity": self._get_entity,
             "WaitForInstanceStart": partial(self._wait, has_started),
             "WaitForInstanceCompletion": partial(self._wait, has_completed),
             "CreateTaskHub": self._create_task_hub,
         }
-        handlers.update((rpc, partial(self._change, handler)) for rpc, handler in requests.HANDLERS.items())
-        handlers.update((rpc, partial(self._read, handler)) for rpc, handler in queries.HANDLERS.items())
+        changes = {**requests.HANDLERS, **entity_calls.HANDLERS}
+        handlers.update((rpc, partial(self._change, handler)) for rpc, handler in changes.items())
+        reads = {**queries.HANDLERS, **entity_queries.HANDLERS}
+        handlers.update((rpc, partial(self._read, handler)) for rpc, handler in reads.items())
+        handlers["TerminateInstance"] = self._terminate
         missing = {rpc: partial(_unsupported, what) for rpc, what in _UNSUPPORTED.items()}
         return handlers | missing
 
@@ -155,6 +156,20 @@ class SchedulerService:
         run = partial(handler, self._engine, call.task_hub, call.request)
         self._engine.submit(Command(run, call.reply))
         return _nothing
+
+    def _terminate(self, call: Call) -> Cancel:
+        """Recursive: the children that are open end with their parent; below those that have ended some may live on."""
+        change = requests.HANDLERS["TerminateInstance"]
+        if not call.request.recursive:
+            return self._change(change, call)
+
+        def descend(response: Message | None, error: HubError | None) -> None:
+            if error is not None:
+                send_reply(call.reply, None, error)
+            else:
+                self._read(queries.terminate_descendants, call)
+
+        return self._change(change, replace(call, reply=descend))
 
     def _get_instance(self, call: Call) -> Cancel:
         def answer() -> None:
@@ -166,8 +181,16 @@ class SchedulerService:
         self._after_write(call.reply, answer)
         return _nothing
 
+    def _get_entity(self, call: Call) -> Cancel:
+        def answer() -> None:
+            send_reply(call.reply, entity_calls.get_entity(self._engine, call.task_hub, call.request), None)
+
+        self._after_write(call.reply, answer)
+        return _nothing
+
     def _wait(self, ready: Ready, call: Call) -> Cancel:
         request: pb.GetInstanceRequest = call.request
+        checks.check_text("the instance id", request.instanceId, self._options.limits.id_bytes)
         wait = Wait(call.task_hub, request.instanceId, ready, request.getInputsAndOutputs, call.reply)
         engine = self._engine
 
@@ -184,6 +207,8 @@ class SchedulerService:
         engine.submit(Command(partial(engine.after_write, reply, action), reply))
 
     def _create_task_hub(self, call: Call) -> Cancel:
+        checks.check_name("the task hub", call.task_hub, self._options.limits)
+
         def create() -> Message:
             if call.request.recreateIfExists and call.task_hub in self._task_hubs:
                 raise HubError(
@@ -252,15 +277,22 @@ class SchedulerService:
 
         engine.submit(Command(begin, lambda _, error: call.fail(error) if error is not None else None))
 
-    def _send_history(self, call: StreamCall, read: Callable[[], list[pb.HistoryEvent]]) -> None:
-        def run() -> None:
-            for chunk in queries.chunks(read()):
-                if call.cancelled.is_set():
-                    return
-                call.sink.send(chunk)
-            call.sink.close()
+    def _send_history(self, call: StreamCall, read: Callable[[], Iterator[pb.HistoryEvent]]) -> None:
+        self._readers.submit(Reading(lambda: self._send_chunks(call, queries.chunks(read())), call.fail))
 
-        self._readers.submit(Reading(run, call.fail))
+    def _send_chunks(self, call: StreamCall, chunks: Iterator[pb.HistoryChunk]) -> None:
+        """Some of the chunks; the others when the receiver has taken these, however slow it is."""
+        if call.cancelled.is_set():
+            return
+        sent = 0
+        for chunk in islice(chunks, _CHUNKS_UNDER_WAY):
+            call.sink.send(chunk)
+            sent += 1
+        if sent < _CHUNKS_UNDER_WAY:
+            call.sink.close()
+            return
+        go_on = Reading(partial(self._send_chunks, call, chunks), call.fail)
+        call.sink.when_read(partial(self._readers.submit, go_on))
 
 
 def _hello(call: Call) -> Cancel:

@@ -43,15 +43,31 @@ class Wait:
 class Waiters:
     """The parked calls, by the instance they wait for. Belongs to the engine thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
         self._waits: dict[tuple[str, str], dict[Wait, None]] = {}
 
+    def __len__(self) -> int:
+        return self._count
+
     def park(self, wait: Wait, instance: Instance | None) -> None:
-        """Answer at once if the instance is as wanted, else keep the call."""
+        """Answer at once if the instance is as wanted, else keep the call.
+
+        Raises:
+            HubError: RESOURCE_EXHAUSTED; too many calls wait.
+        """
         if instance is not None and wait.ready(instance):
             _answer(wait, instance)
+        elif self._count >= self._most:
+            raise HubError(
+                "RESOURCE_EXHAUSTED",
+                f"{self._count} calls wait for instances, which is the most that may; try again later, or ask with "
+                "GetInstance now and then instead of waiting",
+            )
         else:
             self._waits.setdefault((wait.task_hub, wait.instance_id), {})[wait] = None
+            self._count += 1
 
     def cancel(self, wait: Wait) -> None:
         self._remove((wait.task_hub, wait.instance_id), [wait])
@@ -70,6 +86,7 @@ class Waiters:
     def fail_all(self, error: HubError) -> None:
         waits = [wait for parked in self._waits.values() for wait in parked]
         self._waits.clear()
+        self._count = 0
         for wait in waits:
             send_reply(wait.reply, None, error)
 
@@ -77,8 +94,10 @@ class Waiters:
         waits = self._waits.get(name)
         if waits is None:
             return
+        before = len(waits)
         for wait in gone:
             waits.pop(wait, None)
+        self._count -= before - len(waits)
         if not waits:
             del self._waits[name]
 

@@ -16,13 +16,16 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import warm
 from google.protobuf.message import Message
 
+from durabletask_scheduler import undeliverable
 from durabletask_scheduler.dispatch import Dispatcher, Kind, Lease, Route, Stream, Work
+from durabletask_scheduler.entitydesk import EntityDesk
 from durabletask_scheduler.group import logger
 from durabletask_scheduler.hub import activities, turns, views
-from durabletask_scheduler.hub.model import Commit, HistoryRow, HubError, OpenTask, TaskKind
+from durabletask_scheduler.hub.model import Commit, HistoryRow, HubError, Instance, OpenTask, TaskKind
 from durabletask_scheduler.hub.times import SECOND
 from durabletask_scheduler.instances import Entry
 from durabletask_scheduler.leases import Leases, put_together
+from durabletask_scheduler.limits import USUAL_RECEIVE_BYTES
 from durabletask_scheduler.rpc import Sink
 from durabletask_scheduler.storage import StorageError
 
@@ -41,11 +44,12 @@ class WorkDesk:
         self._engine = engine
         self._dispatcher = Dispatcher()
         self._numbers = count(1)
-        self._leases = Leases()
+        self._leases: Leases[Entry] = Leases()
         self._activities: dict[int, Work] = {}
         self._ready: dict[Entry, None] = {}
         self._new_activities: list[Work] = []
         self._late_turns: list[Work] = []
+        self.entities = EntityDesk(engine, self._dispatcher, self._send)
 
     # -- streams ------------------------------------------------------------------------------
 
@@ -69,6 +73,17 @@ class WorkDesk:
     def turns_out(self) -> int:
         """How many turns have left since the last write and are not answered."""
         return self._leases.turns_out
+
+    def in_flight(self) -> tuple[int, int]:
+        """How many turns, and how many activities, workers have whose streams are open and whose answers count."""
+        held = [
+            lease.work.route.kind
+            for stream in self._dispatcher.streams.values()
+            for lease in stream.leases
+            if not lease.void
+        ]
+        activities = held.count(Kind.ACTIVITY)
+        return len(held) - activities, activities
 
     def turns_left_behind(self) -> None:
         """A write begins."""
@@ -103,7 +118,36 @@ class WorkDesk:
 
     def _release_all(self, stream: Stream) -> None:
         for lease in list(stream.leases):
-            self._lose(lease)
+            if lease.work.route.kind is Kind.BATCH:
+                self.entities.lose(lease)
+            elif not self._give_up_undeliverable(lease):
+                self._lose(lease)
+
+    def _give_up_undeliverable(self, lease: Lease) -> bool:
+        """Fail what is lost with every stream that it is sent on; see ``undeliverable``."""
+        size = 0 if lease.void else self._sent_bytes(lease)
+        if size <= USUAL_RECEIVE_BYTES:
+            return False
+        work = lease.work
+        counter = work.entry if work.task is None else work
+        counter.losses += 1
+        if counter.losses < self._engine.options.worker_losses:
+            return False
+        self._end(lease)
+        if work.task is None:
+            self._commit_turn(lease, work.entry, undeliverable.turn_failed(size, counter.losses))
+        else:
+            self._commit_activity(work, undeliverable.activity_failed(size, counter.losses))
+        return True
+
+    def _sent_bytes(self, lease: Lease) -> int:
+        entry = lease.work.entry
+        try:
+            rows = None if lease.warm or lease.work.task is not None else self._engine.instances.history(entry)
+        except StorageError as error:
+            logger.warning("The history of %s could not be read: %s", entry.instance.instance_id, error)
+            return 0
+        return undeliverable.size_of(lease, None if self._is_fetched(entry, lease.stream) else rows)
 
     # -- what commits bring -------------------------------------------------------------------
 
@@ -249,18 +293,15 @@ class WorkDesk:
         """Turns may leave before the group is written."""
         self._consider_ready()
         self._dispatcher.pump(Kind.TURN, self._begin_turn)
+        self.entities.hand_out()
 
     def hand_out_after_write(self) -> None:
         """Activities of what has just become durable, and turns that had to wait for it."""
-        for work in self._new_activities:
-            if work.wanted:
-                self._dispatcher.queue(work)
-        self._new_activities.clear()
         late, self._late_turns = self._late_turns, []
-        for work in late:
-            if work.wanted:
-                self._dispatcher.queue(work)
-        if late or self._ready:
+        for work in (*self._new_activities, *late):
+            self._dispatcher.queue(work)
+        self._new_activities.clear()
+        if late or self._ready or self.entities.has_late:
             self.hand_out_turns()
         self._dispatcher.pump(Kind.ACTIVITY, self._begin_activity)
 
@@ -397,6 +438,7 @@ class WorkDesk:
     def _commit_turn(self, lease: Lease, entry: Entry, response: pb.OrchestratorResponse) -> None:
         instance = entry.instance
         generation = instance.execution_id
+        events_before = instance.event_count
         try:
             commit = turns.complete_turn(instance, response, self._engine.context)
         except HubError:
@@ -404,8 +446,10 @@ class WorkDesk:
             raise
         entry.turn = None
         entry.avoid = None
+        entry.losses = 0
         entry.turn_in_group = True
         self._engine.commit(commit)
+        self._warn_of_length(instance, events_before)
         self._ready[entry] = None
         stream = lease.stream
         if stream.takes_warm and stream.open and not instance.is_terminal and instance.execution_id == generation:
@@ -420,10 +464,21 @@ class WorkDesk:
         self._end(lease)
         if lease.void:
             return
-        work = lease.work
+        self._commit_activity(lease.work, response)
+
+    def _commit_activity(self, work: Work, response: pb.ActivityResponse) -> None:
         assert work.task is not None
         commit = activities.complete_activity(work.entry.instance, work.task.key, response, self._engine.context)
         self._engine.commit(commit)
+
+    def _warn_of_length(self, instance: Instance, events_before: int) -> None:
+        if events_before < self._engine.options.history_warning <= instance.event_count:
+            logger.warning(
+                "The history of %s has %d events; at %d it fails: use continue-as-new to begin a new generation",
+                instance.instance_id,
+                instance.event_count,
+                self._engine.options.limits.history_events,
+            )
 
     def abandon(self, kind: Kind, task_hub: str, token: str) -> None:
         """The worker gives a work item back. It is delivered again after a pause, elsewhere if possible."""

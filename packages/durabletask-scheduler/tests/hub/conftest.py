@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
-from durabletask_scheduler.hub import activities, delivery, requests, turns, views
+from durabletask_scheduler.hub import (
+    activities,
+    delivery,
+    entity_batches,
+    entity_delivery,
+    entity_ids,
+    entity_requests,
+    requests,
+    turns,
+    views,
+)
+from durabletask_scheduler.hub.entity_model import Batch, Entity, EntityChanges, EntityInboxRow, Queued
 from durabletask_scheduler.hub.model import (
     Commit,
     Context,
@@ -29,8 +40,15 @@ HUB = "default"
 MEMORY_ONLY = {"clock", "turn", "abandoned", "not_before", "open_tasks", "inbox", "by_id", "specials", "parent_trace"}
 
 
+ENTITY_ROW = ("key", "task_hub", "instance_id", "execution_id", "modified_at", "state", "lock")
+
+
 def text(value: str | None) -> StringValue | None:
     return None if value is None else StringValue(value=value)
+
+
+def guid(number: int) -> str:
+    return f"00000000-0000-0000-0000-{number:012x}"
 
 
 class World:
@@ -47,6 +65,9 @@ class World:
         self.tasks: dict[int, tuple[int, OpenTask]] = {}
         self.inbox: dict[int, tuple[int, bytes]] = {}
         self.commits: list[Commit] = []
+        self.entities: dict[str, Entity] = {}
+        self.entity_rows: dict[int, dict[str, Any]] = {}
+        self.entity_inbox: dict[int, EntityInboxRow] = {}
 
     @property
     def ctx(self) -> Context:
@@ -82,6 +103,23 @@ class World:
         for row in commit.inbox_added:
             assert row.key not in self.inbox
             self.inbox[row.key] = (row.instance_key, row.event)
+        if commit.entities is not None:
+            self._write_entities(commit.entities)
+
+    def _write_entities(self, changes: EntityChanges) -> None:
+        for key in changes.deleted:
+            del self.entity_rows[key]
+            self.entities = {k: v for k, v in self.entities.items() if v.key != key}
+        for entity in changes.created:
+            assert entity.instance_id not in self.entities
+            self.entities[entity.instance_id] = entity
+        for entity in [*changes.created, *changes.updated.values()]:
+            self.entity_rows[entity.key] = {name: getattr(entity, name) for name in ENTITY_ROW}
+        for key in changes.inbox_removed:
+            self.entity_inbox.pop(key)
+        for row in changes.inbox_added:
+            assert row.key not in self.entity_inbox and row.entity_key in self.entity_rows
+            self.entity_inbox[row.key] = row
 
     def _write_row(self, instance: Instance, commit: Commit) -> None:
         row = {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
@@ -104,6 +142,8 @@ class World:
         return commit
 
     def deliver(self, message: Message) -> Commit:
+        if entity_ids.is_entity(message.target):
+            return entity_delivery.deliver(self.entities.get(message.target), message, self.ctx)
         existing = self.live.get(message.target)
         history = self.history(message.target) if delivery.needs_history(existing, message) else ()
         return delivery.deliver(existing, message, self.ctx, history)
@@ -124,6 +164,20 @@ class World:
     def crash(self) -> None:
         """Forget everything in memory and load it again."""
         self.live = {row["instance_id"]: self.stored(key) for key, row in self.rows.items()}
+        self.entities = {row["instance_id"]: self.stored_entity(key) for key, row in self.entity_rows.items()}
+
+    def stored_entity(self, key: int) -> Entity:
+        """The entity as a restart would load it."""
+        entity = Entity(**self.entity_rows[key])
+        for row in sorted(self.entity_inbox.values(), key=lambda row: row.key):
+            if row.entity_key == key:
+                entry = Queued(row.key, pb.HistoryEvent.FromString(row.event), row.event, row.sender, row.due_at)
+                if row.due_at:
+                    entity.scheduled.append(entry)
+                else:
+                    entity.inbox[row.key] = entry
+        entity.scheduled.sort(key=lambda entry: (entry.due_at, entry.key))
+        return entity
 
     # --- what clients, workers and time do
 
@@ -190,6 +244,89 @@ class World:
         for task in self.open(instance_id, TaskKind.TIMER):
             if task.due_at <= self.now:
                 turns.fire_timer(self.live[instance_id], task.key, self.ctx)
+
+    # --- entities
+
+    def signal(self, entity: str = "@counter@a", operation: str = "add", **fields: Any) -> Commit:
+        request = pb.SignalEntityRequest(instanceId=entity, name=operation, **fields)
+        entity_requests.check_signal(request, self.ctx)
+        existing = self.entities.get(entity_ids.normalise(entity))
+        return self.apply(entity_requests.signal(existing, request, HUB, self.ctx))
+
+    def batch_waits(self, entity: str = "@counter@a") -> bool:
+        found = self.entities.get(entity)
+        return found is not None and entity_batches.next_batch_at(found, self.now) == self.now
+
+    def begin_batch(self, entity: str = "@counter@a") -> Batch:
+        assert self.batch_waits(entity), f"{entity} has no batch to begin"
+        batch = entity_batches.begin_batch(self.entities[entity], self.ctx)
+        assert batch.operations
+        return batch
+
+    def answer_batch(
+        self,
+        *results: pb.OperationResult,
+        entity: str = "@counter@a",
+        state: str | None = "1",
+        actions: Any = (),
+        error: str | None = None,
+        token: str | None = None,
+    ) -> Commit:
+        batch = self.entities[entity].batch
+        assert batch is not None
+        result = pb.EntityBatchResult(
+            results=results, actions=actions, entityState=text(state), completionToken=token or batch.token
+        )
+        if error is not None:
+            result.failureDetails.errorMessage = error
+        return self.apply(entity_batches.complete_batch(self.entities[entity], result, self.ctx))
+
+    def run_batch(self, entity: str = "@counter@a", **answer: Any) -> list[str]:
+        """One whole batch, every operation a success; returns the names of the operations."""
+        batch = self.begin_batch(entity)
+        self.answer_batch(*[self.success() for _ in batch.operations], entity=entity, **answer)
+        return self.operations(batch)
+
+    @staticmethod
+    def operations(batch: Batch) -> list[str]:
+        return [getattr(e.event, e.event.WhichOneof("eventType")).operation for e in batch.operations]
+
+    @staticmethod
+    def success(value: str | None = '"ok"') -> pb.OperationResult:
+        return pb.OperationResult(success=pb.OperationResultSuccess(result=text(value)))
+
+    @staticmethod
+    def failed(message: str = "boom") -> pb.OperationResult:
+        details = pb.TaskFailureDetails(errorMessage=message)
+        return pb.OperationResult(failure=pb.OperationResultFailure(failureDetails=details))
+
+    @staticmethod
+    def to_entity(number: int, **message: Any) -> pb.OrchestratorAction:
+        return pb.OrchestratorAction(id=number, sendEntityMessage=pb.SendEntityMessageAction(**message))
+
+    def entity_call(self, number: int, entity: str = "@counter@a", operation: str = "get") -> pb.OrchestratorAction:
+        called = pb.EntityOperationCalledEvent(
+            requestId=guid(number), operation=operation, targetInstanceId=text(entity)
+        )
+        return self.to_entity(number, entityOperationCalled=called)
+
+    def entity_signal(self, number: int, entity: str = "@counter@a", operation: str = "add") -> pb.OrchestratorAction:
+        signaled = pb.EntityOperationSignaledEvent(
+            requestId=guid(number), operation=operation, targetInstanceId=text(entity)
+        )
+        return self.to_entity(number, entityOperationSignaled=signaled)
+
+    def lock(self, number: int, *entities: str, section: str = "s") -> pb.OrchestratorAction:
+        asked = pb.EntityLockRequestedEvent(criticalSectionId=section, lockSet=entities)
+        return self.to_entity(number, entityLockRequested=asked)
+
+    def unlock(self, number: int, entity: str, section: str = "s") -> pb.OrchestratorAction:
+        sent = pb.EntityUnlockSentEvent(criticalSectionId=section, targetInstanceId=text(entity))
+        return self.to_entity(number, entityUnlockSent=sent)
+
+    def owner(self, entity: str = "@counter@a") -> str | None:
+        found = self.entities.get(entity)
+        return None if found is None or found.lock is None else found.lock.owner.instance_id
 
     # --- what can be seen
 

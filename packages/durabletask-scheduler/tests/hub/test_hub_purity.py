@@ -7,7 +7,7 @@ import durabletask_scheduler.hub
 import pytest
 
 MODULES = sorted(Path(durabletask_scheduler.hub.__file__).parent.glob("*.py"))
-ALLOWED = {"__future__", "collections.abc", "dataclasses", "enum", "typing", "durabletask_proto"}
+ALLOWED = {"__future__", "bisect", "collections.abc", "dataclasses", "enum", "typing", "durabletask_proto"}
 ALLOWED_PREFIXES = ("google.protobuf.", "durabletask_scheduler.hub")
 
 

@@ -36,9 +36,11 @@ class PendingCall(Future):
 
 
 class Sink:
-    """The receiving end of a stream."""
+    """The receiving end of a stream; a slow one takes no more until the test calls ``go_on``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, slow: bool = False) -> None:
+        self.slow = slow
+        self.go_on: Callable[[], None] = lambda: None
         self._messages: queue.Queue[Any] = queue.Queue()
         self.closed = threading.Event()
         self.error: HubError | None = None
@@ -46,6 +48,11 @@ class Sink:
 
     def send(self, message: Message) -> None:
         self._messages.put(message)
+
+    def when_read(self, go_on: Callable[[], None]) -> None:
+        self.go_on = go_on
+        if not self.slow:
+            go_on()
 
     def close(self, error: HubError | None = None) -> None:
         self.error = error
@@ -143,8 +150,8 @@ class Runtime:
     def call(self, rpc: str, request: Message | None = None, hub: str = "default", **metadata: str) -> Any:
         return self.begin(rpc, request, hub, **metadata).result(TIMEOUT)
 
-    def stream(self, rpc: str, request: Message, hub: str = "default") -> Sink:
-        sink = Sink()
+    def stream(self, rpc: str, request: Message, hub: str = "default", *, slow: bool = False) -> Sink:
+        sink = Sink(slow=slow)
         sink.cancel = self.service.open_stream(rpc, request, {"taskhub": hub}, sink)
         return sink
 

@@ -8,6 +8,7 @@ import time
 import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_scheduler.service import ServiceOptions
+from google.protobuf.wrappers_pb2 import StringValue
 
 WARM = [1001]
 NANOSECONDS = 1_000_000_000
@@ -116,8 +117,6 @@ def test_the_permit_of_a_void_turn_is_held_until_the_worker_answers(runtime, do)
     ],
 )
 def test_filters_choose_by_name_and_version(runtime, filters, version, taken):
-    from google.protobuf.wrappers_pb2 import StringValue
-
     worker = runtime.worker(**orchestrations(*filters))
     runtime.start("a", version=None if version is None else StringValue(value=version))
     if taken:
@@ -455,6 +454,18 @@ class TestHistoryStreaming:
         chunks = runtime.stream("StreamInstanceHistory", request).rest()
         events = [event.WhichOneof("eventType") for chunk in chunks for event in chunk.events]
         assert events == ["orchestratorStarted", "executionStarted", "taskScheduled"]
+
+    def test_the_past_can_be_fetched_as_soon_as_the_turn_arrives(self, runtime):
+        """A turn that follows another at once has to wait until the other's events are in the store."""
+        worker = runtime.worker(capabilities=[pb.WORKER_CAPABILITY_HISTORY_STREAMING])
+        runtime.start("a")
+        turn = worker.next()
+        runtime.call("RaiseEvent", pb.RaiseEventRequest(instanceId="a", name="go"))
+        seen = []
+        runtime.storage.before_write = lambda commits: seen.append(worker.waiting)
+        runtime.answer(turn).result(5)
+        assert worker.next().orchestratorRequest.requiresHistoryStreaming
+        assert seen == [0]
 
     def test_others_get_it_in_one_piece(self, runtime, do):
         worker = runtime.worker()

@@ -280,6 +280,26 @@ def test_a_long_history_comes_in_chunks(runtime):
     assert sum(len(chunk.events) for chunk in chunks) == 8
 
 
+def test_a_slow_reader_of_a_history_is_waited_for(runtime):
+    """However long the history, only a few chunks are under way at a time."""
+    worker = runtime.worker()
+    runtime.start("a")
+    turn = worker.next()
+    for _ in range(12):
+        event = pb.RaiseEventRequest(instanceId="a", name="go", input=StringValue(value="x" * 300_000))
+        runtime.call("RaiseEvent", event)
+    runtime.answer(turn).result(5)
+    runtime.answer(worker.next()).result(5)
+    stream = runtime.stream("StreamInstanceHistory", pb.StreamInstanceHistoryRequest(instanceId="a"), slow=True)
+    first = [stream.next() for _ in range(4)]
+    runtime.get("a")
+    assert stream.waiting == 0
+    stream.slow = False
+    stream.go_on()
+    events = [event for chunk in (*first, *stream.rest()) for event in chunk.events]
+    assert sum(event.HasField("eventRaised") for event in events) == 12
+
+
 @pytest.mark.parametrize("fields", [{}, {"executionId": StringValue(value="another")}])
 def test_a_history_that_is_not_there_is_not_found(runtime, fields):
     if fields:

@@ -108,6 +108,11 @@ def test_continue_as_new_begins_a_new_generation(runtime, do):
     assert second.orchestratorRequest.newEvents[1].executionStarted.input.value == "2"
     assert second.orchestratorRequest.executionId.value != first.orchestratorRequest.executionId.value
     assert runtime.status("a") == "RUNNING"
+    runtime.answer(second, do.activity(1)).result(5)
+    runtime.result(worker.next()).result(5)
+    past = worker.next().orchestratorRequest.pastEvents
+    assert kinds(past) == ["orchestratorStarted", "executionStarted", "taskScheduled"]
+    assert past[1].executionStarted.input.value == "2"
 
 
 def test_termination_needs_no_worker_and_voids_the_turn_in_flight(runtime, do):
@@ -199,7 +204,7 @@ def test_an_answer_in_parts_is_one_commit(runtime, do):
         ("RestartInstance", pb.RestartInstanceRequest(instanceId="there"), "FAILED_PRECONDITION"),
         ("PurgeInstances", pb.PurgeInstancesRequest(instanceId="there"), "FAILED_PRECONDITION"),
         ("PurgeInstances", pb.PurgeInstancesRequest(), "INVALID_ARGUMENT"),
-        ("SignalEntity", pb.SignalEntityRequest(instanceId="@a@b"), "UNIMPLEMENTED"),
+        ("SignalEntity", pb.SignalEntityRequest(instanceId="a"), "INVALID_ARGUMENT"),
         ("DeleteTaskHub", pb.DeleteTaskHubRequest(), "UNIMPLEMENTED"),
         ("CreateTaskHub", pb.CreateTaskHubRequest(recreateIfExists=True), "FAILED_PRECONDITION"),
     ],

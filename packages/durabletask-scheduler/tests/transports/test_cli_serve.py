@@ -221,3 +221,23 @@ def test_an_operator_can_back_up_check_shrink_and_add_hubs(serve, tmp_path):
     assert run("vacuum", file, cwd=tmp_path)[0] == 0
     assert run("hubs", "copy.db", "--add", "two", cwd=tmp_path) == (0, "one\ntwo\n", "")
     assert run("hubs", "missing.db", cwd=tmp_path)[0] == 1
+
+
+def test_an_operator_can_see_who_locks_what_and_take_it_by_force(serve, tmp_path):
+    _, ready = serve("--db", str(tmp_path / "locks.db"))
+    address = f"127.0.0.1:{ready['port']}"
+    with grpc.insecure_channel(address) as channel:
+        stub = pb_grpc.TaskHubSidecarServiceStub(channel)
+        stub.StartInstance(pb.CreateInstanceRequest(instanceId="order-7", name="order"))
+        item = next(iter(stub.GetWorkItems(pb.GetWorkItemsRequest())))
+        asked = pb.EntityLockRequestedEvent(criticalSectionId="s", lockSet=["@stock@a"])
+        action = pb.OrchestratorAction(id=1, sendEntityMessage=pb.SendEntityMessageAction(entityLockRequested=asked))
+        answer = pb.OrchestratorResponse(instanceId="order-7", completionToken=item.completionToken, actions=[action])
+        stub.CompleteOrchestratorTask(answer)
+        code, out, _ = run("locks", "locks.db", cwd=tmp_path)
+        assert code == 0 and re.match(r"default: @stock@a is locked by order-7 since \S+; waiting: 0\n", out)
+        unlock = ("unlock", "@stock@a", "--reason", "it hangs", "--address", address)
+        assert run(*unlock, cwd=tmp_path)[:2] == (0, "@stock@a is unlocked\n")
+        code, out, error = run(*unlock, cwd=tmp_path)
+        assert (code, out) == (1, "") and "there is no entity '@stock@a'" in error
+    assert run("locks", "locks.db", cwd=tmp_path)[:2] == (0, "")

@@ -11,17 +11,10 @@ from durabletask._client import requests
 from durabletask._client.calls import Call, CallBuilder, Conversation, all_pages, nothing
 from durabletask._client.models import CleanEntityStorageResult, EntityQuery
 from durabletask._client.requests import RequestBuilder
-from durabletask.features import ENTITIES, require_feature
+from durabletask.features import ENTITIES, require_entity_reader, require_feature
 
 if TYPE_CHECKING:
     from durabletask.entities import EntityInstanceId, EntityMetadata
-
-
-def _metadata_type() -> type[EntityMetadata]:
-    require_feature(ENTITIES)
-    from durabletask.entities import EntityMetadata
-
-    return EntityMetadata
 
 
 class EntityCallBuilder:
@@ -41,18 +34,19 @@ class EntityCallBuilder:
         return Call("SignalEntity", request, nothing, uploads_for=request.instanceId)
 
     def get(self, entity_instance_id: EntityInstanceId, include_state: bool) -> Call[EntityMetadata | None]:
-        metadata_type = _metadata_type()
+        reader = require_entity_reader()
 
         def parse(response: pb.GetEntityResponse) -> EntityMetadata | None:
             if not response.exists:
                 return None
-            return metadata_type.from_entity_response(response, include_state, self._converter)
+            metadata: EntityMetadata = reader.from_entity_response(response, include_state, self._converter)
+            return metadata
 
         request = pb.GetEntityRequest(instanceId=str(entity_instance_id), includeState=include_state)
         return Call("GetEntity", request, parse, downloads=True)
 
     def get_all(self, entity_query: EntityQuery | None) -> Conversation[list[EntityMetadata]]:
-        metadata_type = _metadata_type()
+        reader = require_entity_reader()
         query = entity_query or EntityQuery()
 
         def page_call(token: str | None) -> Call[pb.QueryEntitiesResponse]:
@@ -60,7 +54,7 @@ class EntityCallBuilder:
 
         pages = yield from all_pages(page_call, self._logger)
         return [
-            metadata_type.from_entity_metadata(entity, query.include_state, self._converter)
+            reader.from_entity_metadata(entity, query.include_state, self._converter)
             for page in pages
             for entity in page.entities
         ]

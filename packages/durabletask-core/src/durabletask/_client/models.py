@@ -144,9 +144,9 @@ class OrchestrationQuery:
     max_instance_count: int | None = MAX_PAGE_SIZE
     fetch_inputs_and_outputs: bool = False
     instance_id_prefix: str | None = None
-    name: str | None = None
-    version: str | None = None
-    tags: dict[str, str] | None = None
+    name: str | None = field(default=None, kw_only=True)
+    version: str | None = field(default=None, kw_only=True)
+    tags: dict[str, str] | None = field(default=None, kw_only=True)
 
 
 @dataclass

@@ -1,5 +1,6 @@
-"""Activities: plain functions on threads, ``async def`` ones on the loop, never on the reader's thread."""
+"""Activities: plain functions on threads or in processes, ``async def`` ones on the loop, never on the reader."""
 
+import enum
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,8 +13,20 @@ from durabletask._worker.ledger import Ledger
 from durabletask._worker.loop import LoopThread
 from durabletask._worker.payloads import Payloads
 from durabletask._worker.permits import Permits
+from durabletask._worker.processes import ActivityProcessDiedError, ProcessPool
 from durabletask._worker.refused import failed_activity
 from durabletask._worker.threads import ThreadPool
+from durabletask.activities import ActivityOptions, failed_response
+
+Run = Callable[[pb.ActivityRequest], pb.ActivityResponse]
+
+
+class Place(enum.Enum):
+    """Where an activity runs."""
+
+    THREAD = "thread"
+    PROCESS = "process"
+    LOOP = "loop"
 
 
 @dataclass(frozen=True)
@@ -21,15 +34,19 @@ class ActivityCode:
     """The user's activities. Faults of user code become failures inside the response.
 
     Args:
-        is_async: Whether the activity of a request is an ``async def`` function.
+        place: Where the activity of a request runs.
+        location: How a process finds the activity of a request.
+        options: What activities share.
         run: Runs a plain one, or answers that there is none of this name.
         run_async: Runs an ``async def`` one.
         started: Called before an activity runs, on its thread.
         completed: Called after it ran, however it ended.
     """
 
-    is_async: Callable[[pb.ActivityRequest], bool]
-    run: Callable[[pb.ActivityRequest], pb.ActivityResponse]
+    place: Callable[[pb.ActivityRequest], Place]
+    location: Callable[[pb.ActivityRequest], str]
+    options: ActivityOptions
+    run: Run
     run_async: Callable[[pb.ActivityRequest], Awaitable[pb.ActivityResponse]]
     started: Callable[[pb.ActivityRequest], None]
     completed: Callable[[pb.ActivityRequest], None]
@@ -37,10 +54,19 @@ class ActivityCode:
 
 @dataclass(frozen=True)
 class Places:
-    """Where user code runs."""
+    """Where user code runs.
+
+    Args:
+        threads: Run plain functions.
+        loop: Runs ``async def`` functions.
+        processes: Run functions that ask for it.
+        process_threads: Wait for the processes, one each.
+    """
 
     threads: ThreadPool
     loop: LoopThread
+    processes: ProcessPool
+    process_threads: ThreadPool
 
 
 class Activities:
@@ -48,8 +74,8 @@ class Activities:
 
     Args:
         code: The user's activities.
-        limit: Greatest number that run at once, on threads and loop together.
-        places: Threads and loop.
+        limit: Greatest number that run at once, in all places together.
+        places: Where they run.
         ledger: Where answers go.
         payloads: Restores inputs, stores results.
         logger: Where failing hooks are reported.
@@ -70,8 +96,14 @@ class Activities:
         self._payloads = payloads
         self._logger = logger
         self._permits: Permits[Item] = Permits(limit, self._start)
-        # What has this permit too has a thread at once, so that all that waits can be given back at once.
+        # What has one of these too has a thread or a process at once, so that all that waits can be given back.
         self._thread_permits: Permits[Item] = Permits(places.threads.size, self._start_on_thread)
+        self._process_permits: Permits[Item] = Permits(places.processes.size, self._start_in_process)
+        self._starts: dict[Place, Callable[[Item], None]] = {
+            Place.THREAD: self._thread_permits.submit,
+            Place.PROCESS: self._process_permits.submit,
+            Place.LOOP: self._start_on_loop,
+        }
 
     def handle(self, work_item: pb.WorkItem) -> None:
         """Take the activity; it starts when a permit and a thread are free."""
@@ -86,32 +118,42 @@ class Activities:
 
     def abandon_waiting(self, reason: str) -> None:
         """Give back every activity that has not been started."""
-        for item in [*self._permits.take_waiting(), *self._thread_permits.take_waiting()]:
-            self._ledger.abandon(item, reason)
+        for permits in (self._permits, self._thread_permits, self._process_permits):
+            for item in permits.take_waiting():
+                self._ledger.abandon(item, reason)
 
     def _start(self, item: Item) -> None:
-        if self._code.is_async(item.message.activityRequest):
-            self._places.loop.submit(partial(self._run_async, item))
-        else:
-            self._thread_permits.submit(item)
+        self._starts[self._code.place(item.message.activityRequest)](item)
+
+    def _start_on_loop(self, item: Item) -> None:
+        self._places.loop.submit(partial(self._run_async, item))
 
     def _start_on_thread(self, item: Item) -> None:
-        self._places.threads.submit(partial(self._run, item))
+        self._places.threads.submit(partial(self._run, item, self._code.run, self._thread_permits))
 
-    def _run(self, item: Item) -> None:
+    def _start_in_process(self, item: Item) -> None:
+        self._places.process_threads.submit(partial(self._run, item, self._run_in_process, self._process_permits))
+
+    def _run_in_process(self, request: pb.ActivityRequest) -> pb.ActivityResponse:
+        try:
+            return self._places.processes.run(self._code.location(request), request)
+        except ActivityProcessDiedError as error:
+            return failed_response(request, error, self._code.options)
+
+    def _run(self, item: Item, run: Run, permits: Permits[Item]) -> None:
         try:
             if self._ledger.is_open(item):
-                self._ledger.complete(item, self._respond(item))
+                self._ledger.complete(item, self._respond(item, run))
         finally:
-            self._thread_permits.release()
+            permits.release()
             self._permits.release()
 
-    def _respond(self, item: Item) -> pb.ActivityResponse:
+    def _respond(self, item: Item, run: Run) -> pb.ActivityResponse:
         try:
             request = self._payloads.restore(item.message.activityRequest)
             self._hook(self._code.started, request)
             try:
-                response = self._code.run(request)
+                response = run(request)
             finally:
                 self._hook(self._code.completed, request)
             response.completionToken = item.token

@@ -9,13 +9,15 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask._worker.items import Item, Kind
 from durabletask._worker.ledger import Ledger
+from durabletask._worker.loop import LoopThread
 from durabletask._worker.payloads import Payloads
 from durabletask._worker.permits import Permits
 from durabletask._worker.threads import ThreadPool
+from durabletask.features import WorkItemHost
 
 _MISSING = "the package 'durabletask-entities' is not installed"
 
-RunBatch = Callable[[pb.WorkItem], pb.EntityBatchResult]
+RunBatch = Callable[[pb.WorkItem, WorkItemHost], pb.EntityBatchResult]
 """Runs one batch; the shell adds the completion token. An exception gives the batch back."""
 
 
@@ -39,6 +41,7 @@ class Batches:
         code: The user's entities.
         limit: Greatest number that run at once.
         threads: Where they run.
+        loop: Where their ``async def`` code runs.
         ledger: Where answers go.
         payloads: Restores inputs and state, stores results and state.
         logger: Where a missing add-on and faults of the add-on are reported.
@@ -49,12 +52,14 @@ class Batches:
         code: BatchCode,
         limit: int,
         threads: ThreadPool,
+        loop: LoopThread,
         ledger: Ledger,
         payloads: Payloads,
         logger: logging.Logger,
     ) -> None:
         self._code = code
         self._threads = threads
+        self._host = WorkItemHost(logger, loop.run)
         self._ledger = ledger
         self._payloads = payloads
         self._logger = logger
@@ -97,7 +102,7 @@ class Batches:
 
     def _respond(self, item: Item) -> None:
         try:
-            response = self._code.run(self._payloads.restore(item.message))
+            response = self._code.run(self._payloads.restore(item.message), self._host)
             response.completionToken = item.token
             self._payloads.store(response, _entity_id(item.message))
         except BaseException:

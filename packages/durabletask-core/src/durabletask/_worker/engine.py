@@ -7,9 +7,10 @@ from typing import Any, cast
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
-from durabletask._worker.activities import ActivityCode
+from durabletask._worker.activities import ActivityCode, Place
+from durabletask._worker.processes import check_sendable, location_of
 from durabletask.activities import ActivityOptions, run_activity, run_activity_async
-from durabletask.features import ENTITIES, require_feature
+from durabletask.features import ENTITIES, WorkItemHost, require_feature
 from durabletask.registry import Registration, Registry
 from durabletask.replay import Observation, OrchestrationRun, RunOptions, TurnResult, VersionRejected
 from durabletask.replay.options import WARNING
@@ -58,10 +59,18 @@ class Engine:
                 self._logger.debug("%s: %s", instance_id, _text(observation))
 
     def activities(self, hooks: Hooks) -> ActivityCode:
-        """The user's activities."""
+        """The user's activities.
+
+        Raises:
+            TypeError: Some run in processes, which cannot be given the converter or the provider.
+        """
         options = ActivityOptions(self._options.data_converter, self._options.exception_properties_provider)
+        if any(registration.in_process for registration in self._registry.activities()):
+            check_sendable(options)
         return ActivityCode(
-            is_async=self._is_async,
+            place=self._place,
+            location=self._location,
+            options=options,
             run=lambda request: run_activity(self._registration(request), request, options),
             run_async=lambda request: run_activity_async(self._registration(request), request, options),
             started=hooks.started,
@@ -72,18 +81,25 @@ class Engine:
         """The names in ``WorkItem.request`` that a feature runs."""
         return frozenset(self._handlers)
 
-    def run_batch(self, work_item: pb.WorkItem) -> pb.EntityBatchResult:
+    def run_batch(self, work_item: pb.WorkItem, host: WorkItemHost) -> pb.EntityBatchResult:
         """Run a work item of a feature's."""
         kind = cast(str, work_item.WhichOneof("request"))
-        result = self._handlers[kind](self._registry, getattr(work_item, kind), self._options)
+        result = self._handlers[kind](self._registry, getattr(work_item, kind), self._options, host)
         return cast(pb.EntityBatchResult, result)
 
     def _registration(self, request: pb.ActivityRequest) -> Registration | None:
         return self._registry.activity(request.name, request.version.value or None)
 
-    def _is_async(self, request: pb.ActivityRequest) -> bool:
+    def _place(self, request: pb.ActivityRequest) -> Place:
         registration = self._registration(request)
-        return registration is not None and registration.is_async
+        if registration is None:
+            return Place.THREAD
+        if registration.in_process:
+            return Place.PROCESS
+        return Place.LOOP if registration.is_async else Place.THREAD
+
+    def _location(self, request: pb.ActivityRequest) -> str:
+        return location_of(cast(Registration, self._registration(request)))
 
 
 def add_entity(registry: Registry, fn: Callable[..., Any] | type, name: str | None) -> str:

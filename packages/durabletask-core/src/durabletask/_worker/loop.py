@@ -4,6 +4,8 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 AsyncWork = Callable[[], Coroutine[Any, Any, None]]
@@ -12,8 +14,8 @@ AsyncWork = Callable[[], Coroutine[Any, Any, None]]
 class LoopThread:
     """Runs coroutines on a loop of its own; the thread starts with the first of them.
 
-    All of a worker's ``async def`` activities share this loop, so what they share (a client
-    session, a lock) stays on one loop.
+    All of a worker's ``async def`` activities and entities share this loop, so what they share (a
+    client session, a lock) stays on one loop.
 
     Args:
         name: Name of the thread.
@@ -26,17 +28,38 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._awaited: set[Future[Any]] = set()
         self._closed = False
 
-    def submit(self, work: AsyncWork) -> None:
-        """Start the coroutine on the loop; after :meth:`close` nothing is started any more."""
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the loop and wait for it, on a thread other than the loop's; return its result.
+
+        Raises:
+            concurrent.futures.CancelledError: The loop was closed before it ended.
+            BaseException: What the coroutine raises, SystemExit included.
+        """
+        outcome: Future[Any] = Future()
+        with self._lock:
+            self._awaited.add(outcome)
+        if not self.submit(partial(_settle, outcome, coroutine)):
+            coroutine.close()
+            outcome.cancel()
+        try:
+            return outcome.result()
+        finally:
+            with self._lock:
+                self._awaited.discard(outcome)
+
+    def submit(self, work: AsyncWork) -> bool:
+        """Start the coroutine on the loop; False after :meth:`close`, when nothing is started any more."""
         with self._lock:
             if self._closed:
-                return
+                return False
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._run, args=(self._loop,), name=self._name, daemon=True).start()
             self._loop.call_soon_threadsafe(self._spawn, work)
+            return True
 
     def close(self) -> None:
         """Cancel what is running and end the thread, without waiting for it."""
@@ -57,6 +80,10 @@ class LoopThread:
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+            with self._lock:
+                # What was submitted at the very end never started; nobody may wait for it any longer.
+                for outcome in self._awaited:
+                    outcome.cancel()
 
     def _spawn(self, work: AsyncWork) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(work))
@@ -71,3 +98,12 @@ class LoopThread:
         except BaseException:
             # A SystemExit that leaves a task would end the loop and with it every other activity.
             self._logger.exception("Work on the loop of the worker failed")
+
+
+async def _settle(outcome: Future[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
+    try:
+        result = await coroutine
+    except BaseException as error:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(result)

@@ -16,6 +16,7 @@ class ConcurrencyOptions:
         maximum_concurrent_entity_work_items: Entity batches taken and not yet answered; default 100 per CPU.
         maximum_thread_pool_workers: Threads for activities that are plain functions; default CPUs + 4.
             ``async def`` activities need none.
+        maximum_process_pool_workers: Processes for activities registered with ``process=True``; default CPUs.
         maximum_cached_orchestrations: Orchestrations kept suspended between turns, so that they need no
             replay (only with servers that support it); default 1000, 0 switches that off.
 
@@ -29,7 +30,9 @@ class ConcurrencyOptions:
         maximum_concurrent_orchestration_work_items: int | None = None,
         maximum_concurrent_entity_work_items: int | None = None,
         maximum_thread_pool_workers: int | None = None,
+        *,
         maximum_cached_orchestrations: int | None = None,
+        maximum_process_pool_workers: int | None = None,
     ) -> None:
         cpus = os.cpu_count() or 1
         items = _ITEMS_PER_CPU * cpus
@@ -45,6 +48,7 @@ class ConcurrencyOptions:
         self.maximum_thread_pool_workers = _limit(
             "maximum_thread_pool_workers", maximum_thread_pool_workers, cpus + _EXTRA_THREADS
         )
+        self.maximum_process_pool_workers = _limit("maximum_process_pool_workers", maximum_process_pool_workers, cpus)
         self.maximum_cached_orchestrations = _limit(
             "maximum_cached_orchestrations", maximum_cached_orchestrations, DEFAULT_CACHED_ORCHESTRATIONS, least=0
         )

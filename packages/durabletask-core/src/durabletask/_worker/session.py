@@ -17,6 +17,7 @@ from durabletask._worker.ledger import Ledger
 from durabletask._worker.loop import LoopThread
 from durabletask._worker.options import ConcurrencyOptions
 from durabletask._worker.payloads import Payloads
+from durabletask._worker.processes import ProcessPool
 from durabletask._worker.threads import ThreadPool
 from durabletask._worker.turns import Run, TurnCode, Turns
 from durabletask._worker.warm import WarmRuns
@@ -38,14 +39,15 @@ class Server:
 
     Args:
         address: The host as the user named it, for logs.
-        open_channel: Opens a channel of our own.
+        open_channel: Opens a channel of our own; True asks for a connection of its own, because the channel
+            replaces one that may be broken.
         channel: The user's channel, used instead and never closed.
         stream: Deadlines and thresholds of the work-item stream.
         delays: Back-off between tries of a completion.
     """
 
     address: str
-    open_channel: Callable[[], grpc.Channel]
+    open_channel: Callable[[bool], grpc.Channel]
     channel: grpc.Channel | None
     stream: StreamOptions
     delays: RetryDelays
@@ -112,6 +114,8 @@ class Session:
         self._runs: WarmRuns[Run] = WarmRuns(limits.maximum_cached_orchestrations, self._dispose)
         self._threads = ThreadPool(limits.maximum_thread_pool_workers, "DurableTask", logger)
         self._batch_threads = ThreadPool(limits.maximum_thread_pool_workers, "DurableTaskEntity", logger)
+        self._process_threads = ThreadPool(limits.maximum_process_pool_workers, "DurableTaskProcess", logger)
+        self._processes = ProcessPool(limits.maximum_process_pool_workers, code.activities.options, logger)
         self._loop = LoopThread("DurableTaskLoop", logger)
         self._payloads = Payloads(code.payload_store)
         self._turns = self._new_turns(code)
@@ -141,7 +145,7 @@ class Session:
         return Activities(
             code.activities,
             self._intake.concurrency.maximum_concurrent_activity_work_items,
-            Places(self._threads, self._loop),
+            Places(self._threads, self._loop, self._processes, self._process_threads),
             self._ledger,
             self._payloads,
             self._logger,
@@ -152,6 +156,7 @@ class Session:
             BatchCode(code.run_batch, code.batch_kinds),
             self._intake.concurrency.maximum_concurrent_entity_work_items,
             self._batch_threads,
+            self._loop,
             self._ledger,
             self._payloads,
             self._logger,
@@ -174,7 +179,9 @@ class Session:
         self._ledger.drain(deadline, _ABANDON_GRACE)
         self._outbox.close()
         self._threads.close()
+        self._process_threads.close()
         self._batch_threads.close()
+        self._processes.close()
         self._loop.close()
         self._clock.stop()
         self._connection.close()

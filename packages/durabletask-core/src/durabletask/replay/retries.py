@@ -43,7 +43,7 @@ def timer_fired(run: "OrchestrationRun", record: ActionRecord) -> None:
 def retry(run: "OrchestrationRun", record: ActionRecord, event: pb.HistoryEvent) -> bool:
     """Start the delay before another attempt; False if the policy allows none."""
     task = record.task
-    delay = task.compute_next_delay(run.now) if isinstance(task, RetryableTask) else None
+    delay = task.compute_next_delay(now=run.now) if isinstance(task, RetryableTask) else None
     if delay is None or not isinstance(task, RetryableTask):
         return False
     run.waiting_retries[record.action.id] = record

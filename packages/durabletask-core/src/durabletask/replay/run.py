@@ -77,6 +77,7 @@ class OrchestrationRun:
         self._save_events = False
         self._broken = False
         self._rejection: str | None = None
+        self._has_no_code = False
 
     # The calls of the worker.
 
@@ -209,6 +210,7 @@ class OrchestrationRun:
             return
         registration = self.registry.orchestrator(self.name, self.version)
         if registration is None:
+            self._has_no_code = True
             self.fail(OrchestratorNotRegisteredError(starting.unregistered_text(self)))
         else:
             self._call(registration, event.executionStarted.input.value)
@@ -291,6 +293,9 @@ class OrchestrationRun:
 
     def _apply_one(self, event: pb.HistoryEvent) -> None:
         kind = cast("str | None", event.WhichOneof("eventType"))
+        if self._has_no_code and kind != "executionTerminated":
+            # No code of this worker made the calls that the history confirms: there is nothing to compare.
+            return
         if self._suspended is not None and kind not in UNDELAYED:
             self._suspended.append(event)
             return
@@ -379,6 +384,7 @@ class OrchestrationRun:
         self.complete(pb.ORCHESTRATION_STATUS_COMPLETED, result)
 
     def _refuse(self, refusal: starting.Refusal) -> None:
+        self._has_no_code = True
         if refusal.reject:
             self._rejection = refusal.message
         else:
@@ -389,10 +395,7 @@ class OrchestrationRun:
         """Fail because history and code do not fit; what this code did meanwhile must not be sent."""
         self._broken = True
         self.ledger.pending.clear()
-        if self._completion is not None:
-            # They have been told of the completion that this one replaces.
-            self._extensions.clear()
-            self._completion = None
+        self._completion = None
         self.complete(pb.ORCHESTRATION_STATUS_FAILED, failure=self._failure(error))
 
     def _failure(self, error: BaseException) -> pb.TaskFailureDetails:

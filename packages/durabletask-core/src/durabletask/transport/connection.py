@@ -39,19 +39,20 @@ class Connection:
     left on it; a channel that the user supplied is neither replaced nor closed.
 
     Args:
-        open_channel: Opens a channel of our own; ignored when ``channel`` is given.
+        open_channel: Opens a channel of our own, and is told whether it replaces another; ignored when
+            ``channel`` is given.
         channel: The user's channel, or None.
         clock: Closes retired channels when their last call must have ended.
     """
 
     def __init__(
-        self, open_channel: Callable[[], grpc.Channel], channel: grpc.Channel | None, clock: AlarmClock
+        self, open_channel: Callable[[bool], grpc.Channel], channel: grpc.Channel | None, clock: AlarmClock
     ) -> None:
         self._open_channel = open_channel
         self._clock = clock
         self._owned = channel is None
         self._lock = threading.Lock()
-        self._channel = open_channel() if channel is None else channel
+        self._channel = open_channel(False) if channel is None else channel
         self._stub = pb_grpc.TaskHubSidecarServiceStub(self._channel)
         self._retired: list[grpc.Channel] = []
 
@@ -69,7 +70,7 @@ class Connection:
         """Open a fresh channel; calls under way on the old one still get their answers."""
         if not self._owned:
             return
-        fresh = self._open_channel()
+        fresh = self._open_channel(True)
         with self._lock:
             retired, self._channel = self._channel, fresh
             self._retired.append(retired)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
-from durabletask_scheduler.hub import checks, events, instances, times
+from durabletask_scheduler.hub import checks, entity_actions, events, instances, times
 from durabletask_scheduler.hub.model import (
     CANCELED,
     COMPLETED,
@@ -54,25 +54,25 @@ class Effects:
     row_key: int
     ends: bool
     confirmations: list[pb.HistoryEvent] = field(default_factory=list)
-    waiting: set[tuple[TaskKind, int]] | None = None
+    waiting: set[tuple[TaskKind, int | str]] | None = None
 
-    def is_unresolved(self, kind: TaskKind, task_id: int) -> bool:
+    def is_unresolved(self, kind: TaskKind, identity: int | str) -> bool:
         """Whether the worker repeats an action whose result it has not seen yet."""
-        if instances.find_task(self.instance, kind, task_id) is not None:
+        if instances.find_task(self.instance, kind, identity) is not None:
             return True
-        return (kind, task_id) in self._waiting()
+        return (kind, identity) in self._waiting()
 
-    def note_started(self, kind: TaskKind, task_id: int) -> None:
+    def note_started(self, kind: TaskKind, identity: int | str) -> None:
         """Remember a task that was started without being opened."""
-        self._waiting().add((kind, task_id))
+        self._waiting().add((kind, identity))
 
-    def _waiting(self) -> set[tuple[TaskKind, int]]:
+    def _waiting(self) -> set[tuple[TaskKind, int | str]]:
         if self.waiting is None:
             self.waiting = _results_waiting(self.instance)
         return self.waiting
 
 
-_RESULT_IDS: dict[str, Callable[[pb.HistoryEvent], tuple[TaskKind, int]]] = {
+_RESULT_IDS: dict[str, Callable[[pb.HistoryEvent], tuple[TaskKind, int | str]]] = {
     "taskCompleted": lambda e: (TaskKind.ACTIVITY, e.taskCompleted.taskScheduledId),
     "taskFailed": lambda e: (TaskKind.ACTIVITY, e.taskFailed.taskScheduledId),
     "subOrchestrationInstanceCompleted": lambda e: (
@@ -80,11 +80,13 @@ _RESULT_IDS: dict[str, Callable[[pb.HistoryEvent], tuple[TaskKind, int]]] = {
         e.subOrchestrationInstanceCompleted.taskScheduledId,
     ),
     "subOrchestrationInstanceFailed": lambda e: (TaskKind.CHILD, e.subOrchestrationInstanceFailed.taskScheduledId),
+    "entityOperationCompleted": lambda e: (TaskKind.CALL, e.entityOperationCompleted.requestId),
+    "entityOperationFailed": lambda e: (TaskKind.CALL, e.entityOperationFailed.requestId),
 }
 
 
-def _results_waiting(instance: Instance) -> set[tuple[TaskKind, int]]:
-    found = set()
+def _results_waiting(instance: Instance) -> set[tuple[TaskKind, int | str]]:
+    found: set[tuple[TaskKind, int | str]] = set()
     for entry in instance.inbox:
         read = _RESULT_IDS.get(entry.event.WhichOneof("eventType") or "")
         if read is not None:
@@ -164,6 +166,7 @@ def _trace(effects: Effects, own: pb.TraceContext | None) -> pb.TraceContext | N
 
 def _check_activity(action: pb.OrchestratorAction, limits: Limits) -> None:
     checks.check_name("the activity", action.scheduleTask.name, limits)
+    checks.check_tags(action.scheduleTask.tags, limits)
 
 
 def _schedule_activity(effects: Effects, action: pb.OrchestratorAction) -> None:
@@ -222,6 +225,7 @@ def _check_child(action: pb.OrchestratorAction, limits: Limits) -> None:
     checks.check_name("the sub-orchestration", asked.name, limits)
     if asked.instanceId:
         checks.check_instance_id(asked.instanceId, limits)
+    checks.check_tags(asked.tags, limits)
 
 
 def _create_child(effects: Effects, action: pb.OrchestratorAction) -> None:
@@ -265,7 +269,7 @@ def _create_child(effects: Effects, action: pb.OrchestratorAction) -> None:
 def _check_event(action: pb.OrchestratorAction, limits: Limits) -> None:
     checks.check_name("the event", action.sendEvent.name, limits)
     if action.sendEvent.instance.instanceId.startswith(checks.ENTITY_PREFIX):
-        raise HubError("UNIMPLEMENTED", "this task hub has no entities, so no event can be sent to one")
+        raise HubError("UNIMPLEMENTED", "an external event cannot be sent to an entity: call or signal it")
 
 
 def _send_event(effects: Effects, action: pb.OrchestratorAction) -> None:
@@ -302,6 +306,12 @@ def _check_completion(action: pb.OrchestratorAction, limits: Limits) -> None:
     for event in asked.carryoverEvents:
         if event.WhichOneof("eventType") != "eventRaised":
             raise HubError("INVALID_ARGUMENT", "carryoverEvents may hold only EventRaised events")
+    if len(asked.carryoverEvents) > limits.inbox_events:
+        raise HubError(
+            "INVALID_ARGUMENT",
+            f"{len(asked.carryoverEvents)} events are carried over; at most {limits.inbox_events} may wait",
+        )
+    checks.check_tags(asked.tags, limits)
 
 
 def _accept(action: pb.OrchestratorAction, limits: Limits) -> None:
@@ -324,5 +334,6 @@ _TABLE: dict[str, _Row] = {
     "createSubOrchestration": _Row(_check_child, _create_child),
     "sendEvent": _Row(_check_event, _send_event),
     "terminateOrchestration": _Row(_accept, _terminate_other),
+    "sendEntityMessage": _Row(entity_actions.check, entity_actions.handle),
     COMPLETE: _Row(_check_completion, _nothing),
 }

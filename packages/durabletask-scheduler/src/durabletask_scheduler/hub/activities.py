@@ -5,7 +5,7 @@ from __future__ import annotations
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
 
-from durabletask_scheduler.hub import events, instances
+from durabletask_scheduler.hub import events, failures, instances
 from durabletask_scheduler.hub.model import Commit, Context, Instance, OpenTask, TaskKind
 from durabletask_scheduler.hub.times import to_timestamp
 
@@ -39,20 +39,21 @@ def complete_activity(instance: Instance, task_key: int, response: pb.ActivityRe
     if task is None or task.kind is not TaskKind.ACTIVITY:
         return commit
     instances.close_task(instance, task, commit)
-    instances.receive(instance, _result(task.task_id, response, ctx.now), ctx, commit)
+    instances.receive(instance, _result(task.task_id, response, ctx), ctx, commit)
     return commit
 
 
-def _result(task_id: int, response: pb.ActivityResponse, at: int) -> pb.HistoryEvent:
+def _result(task_id: int, response: pb.ActivityResponse, ctx: Context) -> pb.HistoryEvent:
     if response.HasField("failureDetails"):
+        details = failures.bounded(response.failureDetails, ctx.limits.failure_depth)
         return pb.HistoryEvent(
             eventId=events.NO_ID,
-            timestamp=to_timestamp(at),
-            taskFailed=pb.TaskFailedEvent(taskScheduledId=task_id, failureDetails=response.failureDetails),
+            timestamp=to_timestamp(ctx.now),
+            taskFailed=pb.TaskFailedEvent(taskScheduledId=task_id, failureDetails=details),
         )
     return pb.HistoryEvent(
         eventId=events.NO_ID,
-        timestamp=to_timestamp(at),
+        timestamp=to_timestamp(ctx.now),
         taskCompleted=pb.TaskCompletedEvent(
             taskScheduledId=task_id, result=response.result if response.HasField("result") else None
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from durabletask_scheduler.hub import times
@@ -12,7 +14,8 @@ ENTITY_PREFIX = "@"
 INVALID_ARGUMENT = "INVALID_ARGUMENT"
 
 
-def _check_text(what: str, text: str, max_bytes: int) -> None:
+def check_text(what: str, text: str, max_bytes: int) -> None:
+    """A text: not empty, no control characters, not too long."""
     if not text:
         raise HubError(INVALID_ARGUMENT, f"{what} is empty; give it at least one character")
     if not text.isprintable() and any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in text):
@@ -25,7 +28,7 @@ def _check_text(what: str, text: str, max_bytes: int) -> None:
 
 def check_instance_id(instance_id: str, limits: Limits) -> None:
     """An orchestration's id: not empty, no control characters, no leading '@', not too long."""
-    _check_text("the instance id", instance_id, limits.id_bytes)
+    check_text("the instance id", instance_id, limits.id_bytes)
     if instance_id.startswith(ENTITY_PREFIX):
         raise HubError(
             INVALID_ARGUMENT,
@@ -34,12 +37,24 @@ def check_instance_id(instance_id: str, limits: Limits) -> None:
 
 
 def check_execution_id(execution_id: str, limits: Limits) -> None:
-    _check_text("the execution id", execution_id, limits.id_bytes)
+    check_text("the execution id", execution_id, limits.id_bytes)
 
 
 def check_name(what: str, name: str, limits: Limits) -> None:
     """A name of ``what``: not empty, no control characters, not too long."""
-    _check_text(f"the name of {what}", name, limits.name_bytes)
+    check_text(f"the name of {what}", name, limits.name_bytes)
+
+
+def check_tags(tags: Mapping[str, str], limits: Limits) -> None:
+    """Not too many, and not too long."""
+    if len(tags) > limits.tags:
+        raise HubError(INVALID_ARGUMENT, f"there are {len(tags)} tags; at most {limits.tags} are allowed")
+    size = sum(len(name.encode("utf-8", "replace")) + len(tags[name].encode("utf-8", "replace")) for name in tags)
+    if size > limits.tag_bytes:
+        raise HubError(
+            INVALID_ARGUMENT,
+            f"the tags have {size} bytes in UTF-8; at most {limits.tag_bytes} are allowed: pass data as input instead",
+        )
 
 
 def check_timestamp(what: str, timestamp: Timestamp) -> None:

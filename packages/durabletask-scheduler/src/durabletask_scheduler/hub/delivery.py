@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
-from durabletask_scheduler.hub import control, events, instances, rewinding
+from durabletask_scheduler.hub import control, entity_actions, events, instances, rewinding, times
+from durabletask_scheduler.hub.entity_model import Sender
 from durabletask_scheduler.hub.model import FAILED, Commit, Context, Instance, Message, TaskKind
 
 
@@ -38,10 +39,8 @@ def deliver(
     kind = message.event.WhichOneof("eventType") or ""
     if kind in _CREATING:
         return _CREATING[kind](existing, message, ctx, history)
-    if existing is None or existing.is_terminal:
-        return Commit()
-    if message.execution_id and message.execution_id != existing.execution_id:
-        return Commit()
+    if existing is None or existing.is_terminal or message.execution_id not in ("", existing.execution_id):
+        return _UNDELIVERABLE.get(kind, _drop)(message, ctx)
     return _TO_LIVE[kind](existing, message.event, ctx)
 
 
@@ -72,7 +71,8 @@ def _start_child(
         return commit
     if existing is not None:
         instances.replace(existing, ctx, commit)
-    instances.create(message.task_hub, message.event, 0, ctx, commit)
+    at = times.from_timestamp(started.scheduledStartTimestamp) if started.HasField("scheduledStartTimestamp") else 0
+    instances.create(message.task_hub, message.event, at, ctx, commit)
     return commit
 
 
@@ -106,8 +106,16 @@ def _rewind_child(
 
 
 def _receive(instance: Instance, event: pb.HistoryEvent, ctx: Context) -> Commit:
+    """An event of another orchestration. Its sender cannot be refused any more, and events are never dropped."""
     commit = Commit()
-    instances.receive(instance, event, ctx, commit)
+    if len(instance.inbox) < ctx.limits.inbox_events:
+        instances.receive(instance, event, ctx, commit)
+        return commit
+    text = (
+        f"Another orchestration sent this one the event '{event.eventRaised.name}' while {len(instance.inbox)} events "
+        "were waiting, which is the most it may have. Let senders wait for an answer now and then"
+    )
+    instances.fail(instance, "TooManyEvents", text, ctx, commit)
     return commit
 
 
@@ -136,6 +144,15 @@ def _terminate(instance: Instance, event: pb.HistoryEvent, ctx: Context) -> Comm
     return commit
 
 
+def _drop(message: Message, ctx: Context) -> Commit:
+    return Commit()
+
+
+def _lock_unwanted(message: Message, ctx: Context) -> Commit:
+    owner = Sender(message.target, message.execution_id)
+    return entity_actions.unwanted(message.task_hub, owner, message.event, ctx)
+
+
 _CREATING: dict[str, Callable[[Instance | None, Message, Context, Sequence[pb.HistoryEvent]], Commit]] = {
     "executionStarted": _start_child,
     instances.REWIND: _rewind_child,
@@ -148,4 +165,10 @@ _TO_LIVE: dict[str, Callable[[Instance, pb.HistoryEvent, Context], Commit]] = {
     "executionTerminated": _terminate,
     instances.SUSPEND: control.suspend,
     instances.RESUME: control.resume,
+    "entityOperationCompleted": entity_actions.completed,
+    "entityOperationFailed": entity_actions.failed,
+    "entityLockRequested": entity_actions.granted,
 }
+
+# To whom it may concern no longer; everything else is just dropped.
+_UNDELIVERABLE: dict[str, Callable[[Message, Context], Commit]] = {"entityLockRequested": _lock_unwanted}

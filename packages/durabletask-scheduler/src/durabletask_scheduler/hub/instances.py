@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
 
-from durabletask_scheduler.hub import events
+from durabletask_scheduler.hub import entity_sections, events
 from durabletask_scheduler.hub.model import (
     COMPLETED,
     FAILED,
@@ -68,6 +68,7 @@ def replace(existing: Instance, ctx: Context, commit: Commit) -> None:
     commit.deleted.append(existing.key)
     if existing.is_terminal:
         return
+    commit.messages.extend(entity_sections.releases(existing))
     existing.status = TERMINATED
     existing.completed_at = existing.updated_at = ctx.now
     existing.open_tasks.clear()
@@ -114,19 +115,19 @@ def remove_inbound(instance: Instance, count: int, commit: Commit) -> list[Inbou
     return taken
 
 
-def _by_id(instance: Instance) -> dict[tuple[int, int], OpenTask]:
+def _by_id(instance: Instance) -> dict[tuple[int, int | str], OpenTask]:
     if instance.by_id is None:
-        instance.by_id = {(task.kind, task.task_id): task for task in instance.open_tasks.values()}
+        instance.by_id = {(task.kind, task.identity): task for task in instance.open_tasks.values()}
     return instance.by_id
 
 
-def find_task(instance: Instance, kind: TaskKind, task_id: int) -> OpenTask | None:
-    """The open task of that kind and id, if any."""
-    return _by_id(instance).get((kind, task_id))
+def find_task(instance: Instance, kind: TaskKind, identity: int | str) -> OpenTask | None:
+    """The open task of that kind and identity (task id; request id, id of a critical section), if any."""
+    return _by_id(instance).get((kind, identity))
 
 
 def open_task(instance: Instance, task: OpenTask, commit: Commit) -> None:
-    _by_id(instance)[task.kind, task.task_id] = task
+    _by_id(instance)[task.kind, task.identity] = task
     instance.open_tasks[task.key] = task
     commit.opened.append((instance.key, task))
 
@@ -134,11 +135,13 @@ def open_task(instance: Instance, task: OpenTask, commit: Commit) -> None:
 def close_task(instance: Instance, task: OpenTask, commit: Commit) -> None:
     instance.open_tasks.pop(task.key, None)
     if instance.by_id is not None:
-        instance.by_id.pop((task.kind, task.task_id), None)
+        instance.by_id.pop((task.kind, task.identity), None)
     commit.closed.append(task.key)
 
 
 def close_all_tasks(instance: Instance, commit: Commit) -> None:
+    """The generation ends: nothing is waited for any more, and no entity stays locked."""
+    commit.messages.extend(entity_sections.releases(instance))
     commit.closed.extend(instance.open_tasks)
     instance.open_tasks.clear()
     instance.by_id = None
@@ -204,6 +207,13 @@ def terminate(instance: Instance, output: StringValue | None, recurse: bool, ctx
     ]
     append_history(instance, ctx.new_key(), row, commit)
     finish(instance, events.execution_completed(at, TERMINATED, output), ctx, commit)
+
+
+def fail(instance: Instance, error_type: str, message: str, ctx: Context, commit: Commit) -> None:
+    """End a live instance as FAILED without a worker; a turn in flight becomes void."""
+    at = instance.clock = events.next_clock(instance, ctx)
+    append_history(instance, ctx.new_key(), [events.orchestrator_started(at).SerializeToString()], commit)
+    finish(instance, events.execution_completed(at, FAILED, None, events.failure(error_type, message)), ctx, commit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
+from durabletask_scheduler.hub.entity_model import CLIENT, EntityChanges, Sender
+
 RUNNING = pb.ORCHESTRATION_STATUS_RUNNING
 COMPLETED = pb.ORCHESTRATION_STATUS_COMPLETED
 CONTINUED_AS_NEW = pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW
@@ -50,15 +52,27 @@ class Limits:
 
     Attributes:
         history_events: events in one generation; a turn that would go beyond fails the orchestration.
-        inbox_events: events that may wait for a turn; further external events are refused.
+        inbox_events: events that may wait for a turn. Further ones that clients raise are refused; one that
+            another orchestration sends fails the receiver, because its sender cannot be refused any more.
         id_bytes: length of an instance id and of an execution id, in UTF-8.
         name_bytes: length of the name of an orchestrator or an external event, in UTF-8.
+        tags, tag_bytes: how many tags an instance, an activity or a child may have, and the length of all
+            their names and values together, in UTF-8.
+        custom_status_bytes: length of the custom status, in UTF-8; a longer one fails the orchestration.
+        actions: what one turn may ask for; more fails the orchestration.
+        failure_depth: how many causes of a failure are kept, and how deeply its properties may be nested.
+            Deeper ones are replaced by a text that says so: protobuf reads 100 levels at most.
     """
 
     history_events: int = 200_000
     inbox_events: int = 100_000
     id_bytes: int = 1_024
     name_bytes: int = 1_024
+    tags: int = 1_000
+    tag_bytes: int = 64 * 1024
+    custom_status_bytes: int = 1024 * 1024
+    actions: int = 100_000
+    failure_depth: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +93,25 @@ class Context:
 
 
 class TaskKind(enum.IntEnum):
-    """What an open task waits for. The numbers are stored: never reuse one."""
+    """What an open task waits for. The numbers are stored: never reuse one.
+
+    ACTIVITY, TIMER, CHILD and CALL (an entity operation) wait for a result. LOCK waits for the grant of
+    a critical section, which turns it into CRITICAL_SECTION: that waits for nothing, and says what has
+    to be released. LOCK_AGAIN (at most one, its task id is 0) holds a rewound orchestration back until
+    its critical section is granted once more.
+    """
 
     ACTIVITY = 1
     TIMER = 2
     CHILD = 3
+    CALL = 4
+    LOCK = 5
+    CRITICAL_SECTION = 6
+    LOCK_AGAIN = 7
+
+
+# Known by a text (request id, id of the critical section) that their sender chose.
+NAMED_TASKS = frozenset({TaskKind.CALL, TaskKind.LOCK, TaskKind.CRITICAL_SECTION})
 
 
 @dataclass(slots=True)
@@ -96,7 +124,8 @@ class OpenTask:
         task_id: id of the action that scheduled it, which is the eventId of its confirmation.
         history_key: key of the history row that holds the confirmation.
         due_at: timers: when it fires.
-        target: sub-orchestrations: instance id of the child.
+        target: sub-orchestrations: instance id of the child. Entity calls: request id and entity id.
+            Locks, requested or held: id of the critical section and ids of its entities. Lines.
         event: activities: the confirmation (``TaskScheduled``) from which the work item is made;
             None after loading, until the shell reads it from the history row.
         fired: timers: its TimerFired is in the inbox. In memory only.
@@ -110,6 +139,11 @@ class OpenTask:
     target: str = ""
     event: pb.HistoryEvent | None = None
     fired: bool = False
+
+    @property
+    def identity(self) -> int | str:
+        """What tells open tasks of one kind apart."""
+        return self.target.partition("\n")[0] if self.kind in NAMED_TASKS else self.task_id
 
 
 @dataclass(slots=True)
@@ -170,7 +204,7 @@ class Instance:
         abandoned: how often in a row turns of this instance were abandoned.
         not_before: no turn begins before this time (back-off after an abandon).
         by_id, specials, parent_trace: derived, in memory only, rebuilt by the hub when they are at
-            their defaults: open tasks by (kind, task id); how many entries of the inbox are not
+            their defaults: open tasks by (kind, identity); how many entries of the inbox are not
             delivered in plain order of arrival (-1: not counted); the trace context that activities
             and children without one inherit (None: not looked up).
     """
@@ -201,7 +235,7 @@ class Instance:
     turn: Turn | None = None
     abandoned: int = 0
     not_before: int = 0
-    by_id: dict[tuple[int, int], OpenTask] | None = field(default=None, compare=False, repr=False)
+    by_id: dict[tuple[int, int | str], OpenTask] | None = field(default=None, compare=False, repr=False)
     specials: int = field(default=-1, compare=False, repr=False)
     parent_trace: pb.TraceContext | None = field(default=None, compare=False, repr=False)
 
@@ -218,19 +252,24 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something for another instance (or the sender itself), applied by ``hub.deliver``.
+    """Something for another instance (or the sender itself), or for an entity.
+
+    Messages to instances are applied by ``hub.delivery``, those to entities by ``hub.entity_delivery``.
 
     Attributes:
-        target: instance id in the same task hub.
-        event: ExecutionStarted creates the target; the others are appended to its inbox if the
-            rules of de-duplication accept them, or (terminate, suspend, resume) change it at once.
+        target: instance id in the same task hub; normalised entity ids begin with '@'.
+        event: to an instance: ExecutionStarted creates the target; the others are appended to its inbox
+            if the rules of de-duplication accept them, or (terminate, suspend, resume) change it at once.
+            To an entity: an operation, a lock request, an unlock.
         execution_id: accept only while this is the target's generation; empty for any.
+        sender: who sent it, for entities.
     """
 
     task_hub: str
     target: str
     event: pb.HistoryEvent
     execution_id: str = ""
+    sender: Sender = CLIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +308,8 @@ class Commit:
         created, updated: instance rows; ``updated`` by key.
         restarted: keys among ``updated`` whose ``started`` event changed (it is stored apart).
         opened, closed: rows of open tasks: (instance key, task) and task keys.
-        messages: for other instances; the shell delivers them into the same transaction.
+        messages: for other instances and for entities; the shell delivers them into the same transaction.
+        entities: what changes in entities; None for nothing.
 
     For the shell, after the write:
         activities: tasks to hand to workers.
@@ -290,7 +330,14 @@ class Commit:
     inbox_added: list[InboxRow] = field(default_factory=list)
     inbox_removed: list[int] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    entities: EntityChanges | None = None
     activities: list[tuple[Instance, OpenTask]] = field(default_factory=list)
     timers: list[tuple[Instance, OpenTask]] = field(default_factory=list)
     runnable: list[Instance] = field(default_factory=list)
     finished: list[Instance] = field(default_factory=list)
+
+    def on_entities(self) -> EntityChanges:
+        """What changes in entities, to add to."""
+        if self.entities is None:
+            self.entities = EntityChanges()
+        return self.entities

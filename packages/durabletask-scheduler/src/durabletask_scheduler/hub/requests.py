@@ -29,6 +29,7 @@ def start(existing: Instance | None, request: pb.CreateInstanceRequest, task_hub
     """
     checks.check_instance_id(request.instanceId, ctx.limits)
     checks.check_name("the orchestrator", request.name, ctx.limits)
+    checks.check_tags(request.tags, ctx.limits)
     if request.HasField("executionId"):
         checks.check_execution_id(request.executionId.value, ctx.limits)
     scheduled_at = 0

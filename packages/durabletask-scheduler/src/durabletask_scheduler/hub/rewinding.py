@@ -8,7 +8,9 @@ results go too. All else stays, so that the code replays the same way up to the 
 failure; earlier failures that the code has handled stay handled.
 
 Failed activities lose their TaskScheduled event, so that the code schedules them again. Failed
-children keep their creation event, and are rewound themselves.
+children keep their creation event, and are rewound themselves. Calls of entities and lock requests
+without a result are made again; a critical section that is still open is entered again, as the failure
+had released its entities, before the orchestration goes on.
 """
 
 from __future__ import annotations
@@ -19,14 +21,18 @@ from dataclasses import dataclass, field
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
 
-from durabletask_scheduler.hub import events, instances, times
+from durabletask_scheduler.hub import entity_ids, entity_sections, events, instances, times
 from durabletask_scheduler.hub.model import RUNNING, Commit, Context, Instance, Message, OpenTask, TaskKind
 
 _CONFIRMATIONS = {
     "taskScheduled": TaskKind.ACTIVITY,
     "timerCreated": TaskKind.TIMER,
     "subOrchestrationInstanceCreated": TaskKind.CHILD,
+    "entityOperationCalled": TaskKind.CALL,
+    "entityLockRequested": TaskKind.LOCK,
 }
+# What names a task whose confirmation does not name it by its eventId.
+_NAMES = {"entityOperationCalled": "requestId", "entityLockRequested": "criticalSectionId"}
 # Kind of task, field that names it, whether it is a failure.
 _RESULTS = {
     "taskCompleted": (TaskKind.ACTIVITY, "taskScheduledId", False),
@@ -34,8 +40,13 @@ _RESULTS = {
     "timerFired": (TaskKind.TIMER, "timerId", False),
     "subOrchestrationInstanceCompleted": (TaskKind.CHILD, "taskScheduledId", False),
     "subOrchestrationInstanceFailed": (TaskKind.CHILD, "taskScheduledId", True),
+    "entityOperationCompleted": (TaskKind.CALL, "requestId", False),
+    "entityOperationFailed": (TaskKind.CALL, "requestId", True),
+    "entityLockGranted": (TaskKind.LOCK, "criticalSectionId", False),
 }
-_SENDING = frozenset({*_CONFIRMATIONS, "eventSent"})
+_SENDING = frozenset({*_CONFIRMATIONS, "eventSent", "entityOperationSignaled", "entityUnlockSent"})
+# Without a result after a rewind: the code does these again, the others are waited for.
+_DONE_AGAIN = frozenset({TaskKind.ACTIVITY, TaskKind.CALL, TaskKind.LOCK})
 _ENDS = frozenset({"executionCompleted", "orchestratorCompleted"})
 
 
@@ -59,7 +70,7 @@ class _Map:
 
 def _chart(history: Sequence[pb.HistoryEvent]) -> _Map:
     chart = _Map()
-    unresolved: dict[tuple[TaskKind, int], _Task] = {}
+    unresolved: dict[tuple[TaskKind, int | str], _Task] = {}
     turn = -1
     for position, event in enumerate(history):
         kind = event.WhichOneof("eventType") or ""
@@ -68,7 +79,8 @@ def _chart(history: Sequence[pb.HistoryEvent]) -> _Map:
         chart.turns.append(turn)
         if kind in _CONFIRMATIONS:
             task = _Task(_CONFIRMATIONS[kind], event, position)
-            unresolved[task.kind, event.eventId] = task
+            name = getattr(getattr(event, kind), _NAMES[kind]) if kind in _NAMES else event.eventId
+            unresolved[task.kind, name] = task
             chart.tasks.append(task)
         elif kind in _RESULTS:
             task_kind, field_name, failed = _RESULTS[kind]
@@ -126,7 +138,7 @@ def _kept(history: Sequence[pb.HistoryEvent], chart: _Map) -> tuple[list[int], l
         if task.result_at >= 0 and task.result_at not in undone_results:
             continue
         drop.add(task.result_at)
-        if task.kind is TaskKind.ACTIVITY:
+        if task.kind in _DONE_AGAIN:
             drop.add(task.confirmed_at)
         else:
             waiting.append(task)
@@ -156,6 +168,7 @@ def rewind(
     instances.append_history(instance, row_key, [history[i].SerializeToString() for i in kept], commit)
     for task in waiting:
         _reopen(instance, task, row_key, reason, ctx, commit)
+    _enter_again(instance, [history[i] for i in kept], row_key, ctx, commit)
     # Starts the next turn; it is never shown to a worker, since some SDKs fail on it.
     marker = pb.HistoryEvent(
         eventId=events.NO_ID,
@@ -202,6 +215,33 @@ def _reopen(
         again.target = confirmation.subOrchestrationInstanceCreated.instanceId
         commit.messages.append(_to_child(instance, confirmation, reason, ctx))
     instances.open_task(instance, again, commit)
+
+
+def _enter_again(
+    instance: Instance, kept: Sequence[pb.HistoryEvent], row_key: int, ctx: Context, commit: Commit
+) -> None:
+    """Ask once more for the entities of the critical section that the history leaves open; SDKs allow one at a time."""
+    requested: dict[str, set[str]] = {}
+    granted: dict[str, set[str]] = {}
+    for event in kept:
+        kind = event.WhichOneof("eventType")
+        if kind == "entityLockRequested":
+            asked = event.entityLockRequested
+            requested[asked.criticalSectionId] = {entity_ids.normalise(entity) for entity in asked.lockSet}
+        elif kind == "entityLockGranted":
+            section = event.entityLockGranted.criticalSectionId
+            granted[section] = requested.pop(section, set())
+        elif kind == "entityUnlockSent":
+            sent = event.entityUnlockSent
+            granted.get(sent.criticalSectionId, set()).discard(entity_ids.normalise(sent.targetInstanceId.value))
+    still_open = [(section, sorted(entities)) for section, entities in granted.items() if entities]
+    if still_open:
+        section, entities = still_open[-1]
+        target = entity_sections.target(section, entities)
+        again = OpenTask(ctx.new_key(), TaskKind.LOCK_AGAIN, 0, row_key, target=target)
+        instances.open_task(instance, again, commit)
+        owner = entity_sections.sender(instance)
+        commit.messages.append(entity_sections.lock_request(instance.task_hub, owner, section, entities, ctx.now))
 
 
 def _to_child(instance: Instance, confirmation: pb.HistoryEvent, reason: StringValue | None, ctx: Context) -> Message:

@@ -28,3 +28,8 @@ def from_timestamp(timestamp: Timestamp) -> int:
 def in_range(timestamp: Timestamp) -> bool:
     """Whether it is a valid protobuf Timestamp: year 1 to 9999, nanoseconds below one second."""
     return _MIN_SECONDS <= timestamp.seconds <= _MAX_SECONDS and 0 <= timestamp.nanos < SECOND
+
+
+def back_off(earlier: int) -> int:
+    """How long to wait after ``earlier`` attempts in a row and one more have come to nothing: 1 s, doubling to 60 s."""
+    return min(SECOND << min(earlier, 6), 60 * SECOND)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
-from durabletask_scheduler.hub import actions, events, instances
+from durabletask_scheduler.hub import actions, events, failures, instances
 from durabletask_scheduler.hub.actions import Effects
 from durabletask_scheduler.hub.model import (
     CONTINUED_AS_NEW,
@@ -21,13 +21,11 @@ from durabletask_scheduler.hub.model import (
     HubError,
     Inbound,
     Instance,
+    Limits,
     TaskKind,
     Turn,
 )
-from durabletask_scheduler.hub.times import MILLISECOND, SECOND, to_timestamp
-
-_FIRST_BACK_OFF = SECOND
-_LONGEST_BACK_OFF = 60 * SECOND
+from durabletask_scheduler.hub.times import MILLISECOND, back_off, to_timestamp
 
 # SDKs keep milliseconds or microseconds of a time, and some arm a timer again unless the clock is
 # strictly later than the time it was to fire.
@@ -42,6 +40,8 @@ def next_turn_at(instance: Instance, now: int) -> int | None:
         until something arrives (or a turn is in flight).
     """
     if instance.turn is not None or instance.is_terminal:
+        return None
+    if instances.find_task(instance, TaskKind.LOCK_AGAIN, 0) is not None:
         return None
     suspended = instance.status == SUSPENDED
     if instance.event_count == 0:
@@ -99,7 +99,7 @@ def _arrange(instance: Instance) -> int:
 def abandon_turn(instance: Instance, ctx: Context) -> None:
     """The worker gave the turn back: try again after 1 s, doubling up to 60 s."""
     instance.turn = None
-    instance.not_before = ctx.now + min(_FIRST_BACK_OFF << min(instance.abandoned, 6), _LONGEST_BACK_OFF)
+    instance.not_before = ctx.now + back_off(instance.abandoned)
     instance.abandoned += 1
 
 
@@ -142,12 +142,15 @@ def complete_turn(instance: Instance, response: pb.OrchestratorResponse, ctx: Co
     size = instance.event_count + len(turn.events) + len(others)
     if size > ctx.limits.history_events and completion is None:
         others, completion = [], _history_too_long(size, ctx.limits.history_events)
+    refusal = _beyond_limits(response, ctx.limits)
+    if refusal is not None:
+        others, completion = [], refusal
     commit = Commit()
     effects = Effects(instance, ctx, commit, max(ctx.now, turn.started_at), ctx.new_key(), completion is not None)
     row = _consume(effects, turn, taken)
     for action in others:
         actions.apply(effects, action)
-    _settle(instance, response, effects)
+    _settle(instance, response, effects, takes_status=refusal is None)
     ending = completion.completeOrchestration.orchestrationStatus if completion is not None else None
     if completion is not None and ending == CONTINUED_AS_NEW:
         _continue_as_new(effects, completion.completeOrchestration)
@@ -155,7 +158,7 @@ def complete_turn(instance: Instance, response: pb.OrchestratorResponse, ctx: Co
     row.extend(event.SerializeToString() for event in effects.confirmations)
     instances.append_history(instance, effects.row_key, row, commit)
     if completion is not None:
-        instances.finish(instance, _completed_event(completion, effects.at), ctx, commit)
+        instances.finish(instance, _completed_event(completion, effects.at, ctx.limits.failure_depth), ctx, commit)
     return commit
 
 
@@ -178,6 +181,24 @@ def _taken(instance: Instance, turn: Turn, response: pb.OrchestratorResponse) ->
     return turn.taken - (total - processed)
 
 
+def _beyond_limits(response: pb.OrchestratorResponse, limits: Limits) -> pb.OrchestratorAction | None:
+    """How the orchestration fails if its answer is larger than one may be."""
+    if len(response.actions) > limits.actions:
+        return actions.failed_completion(
+            "TooManyActions",
+            f"A turn of this orchestration asked for {len(response.actions)} actions; at most {limits.actions} are "
+            "allowed. Spread them over several turns, or over sub-orchestrations",
+        )
+    size = len(response.customStatus.value.encode("utf-8", "replace"))
+    if size > limits.custom_status_bytes:
+        return actions.failed_completion(
+            "CustomStatusTooLarge",
+            f"The custom status of this orchestration would have {size} bytes in UTF-8; at most "
+            f"{limits.custom_status_bytes} are allowed. Keep large data in results or in a store of its own",
+        )
+    return None
+
+
 def _history_too_long(size: int, limit: int) -> pb.OrchestratorAction:
     return actions.failed_completion(
         "HistoryTooLong",
@@ -195,7 +216,7 @@ def _consume(effects: Effects, turn: Turn, taken: int) -> list[bytes]:
     return row
 
 
-def _settle(instance: Instance, response: pb.OrchestratorResponse, effects: Effects) -> None:
+def _settle(instance: Instance, response: pb.OrchestratorResponse, effects: Effects, *, takes_status: bool) -> None:
     """What every answer changes in the instance itself."""
     instance.turn = None
     instance.abandoned = instance.not_before = 0
@@ -203,7 +224,7 @@ def _settle(instance: Instance, response: pb.OrchestratorResponse, effects: Effe
     if instance.status == PENDING:
         instance.status = RUNNING
         effects.commit.finished.append(instance)
-    if response.HasField("customStatus"):
+    if response.HasField("customStatus") and takes_status:
         # Some SDKs always send one, and mean "none" by an empty one.
         instance.custom_status = response.customStatus.value or None
     if response.HasField("orchestrationTraceContext"):
@@ -212,9 +233,9 @@ def _settle(instance: Instance, response: pb.OrchestratorResponse, effects: Effe
     effects.commit.runnable.append(instance)
 
 
-def _completed_event(completion: pb.OrchestratorAction, at: int) -> pb.HistoryEvent:
+def _completed_event(completion: pb.OrchestratorAction, at: int, depth: int) -> pb.HistoryEvent:
     asked = completion.completeOrchestration
-    details = asked.failureDetails if asked.HasField("failureDetails") else None
+    details = failures.bounded(asked.failureDetails, depth) if asked.HasField("failureDetails") else None
     if details is None and asked.orchestrationStatus == FAILED:
         details = events.failure("OrchestrationFailed", "The worker reported a failure without details")
     result = asked.result if asked.HasField("result") else None
@@ -236,6 +257,8 @@ def _continue_as_new(effects: Effects, asked: pb.CompleteOrchestrationAction) ->
         tags=instance.tags,
         trace=old.parentTraceContext if old.HasField("parentTraceContext") else None,
     )
+    # Locks are released in the name of the generation that held them.
+    instances.close_all_tasks(instance, commit)
     instance.execution_id = ctx.new_id()
     instance.version = None if version is None else version.value
     parent = old.parentInstance if old.HasField("parentInstance") else None
@@ -243,7 +266,6 @@ def _continue_as_new(effects: Effects, asked: pb.CompleteOrchestrationAction) ->
     instance.started = started.SerializeToString()
     instance.event_count = 0
     instance.trace_context = b""
-    instances.close_all_tasks(instance, commit)
     commit.history_dropped.append(instance.key)
     commit.restarted.append(instance.key)
     _carry_over(effects, asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -94,6 +94,22 @@ def past_events(instance: Instance, rows: Iterable[HistoryRow]) -> list[pb.Histo
     if past:
         past.insert(1, pb.HistoryEvent.FromString(instance.started))
     return past
+
+
+def each_event(instance: Instance, rows: Iterable[HistoryRow], *, whole: bool) -> Iterator[pb.HistoryEvent]:
+    """The same one by one, so that a long history is never in memory as messages.
+
+    Args:
+        whole: with ExecutionCompleted at the very end of a terminal instance.
+    """
+    for number, row in enumerate(rows):
+        events = iter(pb.HistoryChunk.FromString(row.events).events)
+        if number == 0:
+            yield next(events)
+            yield pb.HistoryEvent.FromString(instance.started)
+        yield from events
+    if whole and instance.completed:
+        yield pb.HistoryEvent.FromString(instance.completed)
 
 
 def full_history(instance: Instance, rows: Iterable[HistoryRow]) -> list[pb.HistoryEvent]:

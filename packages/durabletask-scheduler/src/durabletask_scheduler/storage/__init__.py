@@ -11,7 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from durabletask_scheduler.hub.entity_model import Entity
 from durabletask_scheduler.hub.model import Commit, HistoryRow, Instance
+from durabletask_scheduler.storage.entities import EntityFilter, EntitySummary, WaitingEntity
 
 
 class StorageError(Exception):
@@ -145,6 +147,20 @@ class Storage(ABC):
     @abstractmethod
     def counts(self, task_hub: str) -> dict[int, int]:
         """How many instances there are, by status."""
+
+    @abstractmethod
+    def load_entity(self, task_hub: str, instance_id: str) -> Entity | None:
+        """The entity of a normalised id with all that waits at it, as after its last commit; None if there is none."""
+
+    @abstractmethod
+    def waiting_entities(self) -> Iterator[WaitingEntity]:
+        """Every entity at which something waits, by key."""
+
+    @abstractmethod
+    def query_entities(
+        self, task_hub: str, where: EntityFilter, *, limit: int, after: str, states: bool
+    ) -> list[EntitySummary]:
+        """A page in the order of ids (code points), beginning after that id; with their states if asked for."""
 
     @abstractmethod
     def task_hubs(self) -> list[str]:

@@ -6,13 +6,11 @@ that changed ten times is written once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from durabletask_scheduler.hub.model import Commit, HistoryRow, InboxRow, Instance, OpenTask
-
-Added = TypeVar("Added")
+from durabletask_scheduler.storage.entity_group import EntityEffect, cancel
 
 
 @dataclass(slots=True)
@@ -27,6 +25,7 @@ class GroupEffect:
         history: rows to append by instance key, oldest first.
         closed, opened: keys of stored task rows that go; (instance key, task) by task key.
         inbox_removed, inbox_added: keys of stored inbox rows that go; new rows by key.
+        entities: the same for entities.
     """
 
     deleted: set[int] = field(default_factory=set)
@@ -39,6 +38,7 @@ class GroupEffect:
     opened: dict[int, tuple[int, OpenTask]] = field(default_factory=dict)
     inbox_removed: list[int] = field(default_factory=list)
     inbox_added: dict[int, InboxRow] = field(default_factory=dict)
+    entities: EntityEffect = field(default_factory=EntityEffect)
 
     def add(self, commit: Commit) -> None:
         """Take in the next commit of the group."""
@@ -57,12 +57,14 @@ class GroupEffect:
                 self.restarted.add(key)
         for row in commit.history:
             self.history.setdefault(row.instance_key, []).append(row)
-        _cancel(commit.closed, self.opened, self.closed)
+        cancel(commit.closed, self.opened, self.closed)
         for instance_key, task in commit.opened:
             self.opened[task.key] = (instance_key, task)
-        _cancel(commit.inbox_removed, self.inbox_added, self.inbox_removed)
+        cancel(commit.inbox_removed, self.inbox_added, self.inbox_removed)
         for inbox_row in commit.inbox_added:
             self.inbox_added[inbox_row.key] = inbox_row
+        if commit.entities is not None:
+            self.entities.add(commit.entities)
 
     def _delete(self, keys: Sequence[int]) -> None:
         gone = set(keys)
@@ -75,12 +77,6 @@ class GroupEffect:
         self.restarted -= gone
         self.opened = {key: entry for key, entry in self.opened.items() if entry[0] not in gone}
         self.inbox_added = {key: row for key, row in self.inbox_added.items() if row.instance_key not in gone}
-
-
-def _cancel(removed: Iterable[int], added: MutableMapping[int, Added], stored: list[int]) -> None:
-    for key in removed:
-        if added.pop(key, None) is None:
-            stored.append(key)
 
 
 def net_effect(commits: Iterable[Commit]) -> GroupEffect:

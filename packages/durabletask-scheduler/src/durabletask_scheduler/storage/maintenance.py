@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from durabletask_scheduler.storage import StorageError, StorageUnusable
@@ -19,6 +20,10 @@ _FINDINGS = {
     "orphan_history": "history row {0} belongs to instance row {1}, which does not exist",
     "orphan_task": "open task {0} belongs to instance row {1}, which does not exist",
     "orphan_inbox": "inbox row {0} belongs to instance row {1}, which does not exist",
+    "unknown_hub_of_entity": "entity row {0} belongs to task hub {1}, which does not exist",
+    "orphan_entity_inbox": "entity inbox row {0} belongs to entity row {1}, which does not exist",
+    "half_a_lock": "entity {1!r} (row {0}) has the time of a lock without its owner, or the other way round",
+    "dead_owner": "entity {1!r} (row {0}) is locked by an execution that is over",
     "no_started": "instance {1!r} (row {0}) is not finished and has no started event",
     "no_completed": "instance {1!r} (row {0}) is finished and lacks its completed event or its time",
     "completed_but_live": "instance {1!r} (row {0}) is not finished and has a completed event or its time",
@@ -79,6 +84,36 @@ def _broken_rules(connection: sqlite3.Connection) -> Iterator[str]:
     for name, statement in statements("sqlite", "check").items():
         for row in connection.execute(statement).fetchmany(_MOST):
             yield _FINDINGS[name].format(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLock:
+    """An entity that is locked.
+
+    Attributes:
+        owner: id of the orchestration instance in whose critical section it is.
+        since: nanoseconds since 1970-01-01 UTC.
+        waiting: how much waits at the entity.
+    """
+
+    task_hub: str
+    entity: str
+    owner: str
+    since: int
+    waiting: int
+
+
+def locks(path: str | os.PathLike[str]) -> list[HeldLock]:
+    """The entities that are locked, by task hub and id. Works while a scheduler uses the store.
+
+    Raises:
+        StorageUnusable: ``path`` is not a scheduler's file, or one that no newer scheduler has opened yet.
+    """
+    with _open(Path(path), read_only=True) as connection:
+        try:
+            return [HeldLock(*row) for row in connection.execute(statements("sqlite", "entities")["locks"])]
+        except sqlite3.Error as error:
+            raise unusable(Path(path), error) from error
 
 
 def vacuum(path: str | os.PathLike[str]) -> int:

@@ -9,8 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from durabletask_scheduler.hub.entity_model import Entity
 from durabletask_scheduler.hub.model import Commit, HistoryRow, Instance
-from durabletask_scheduler.storage import InstanceFilter, InstanceSummary, LiveInstance, Storage, StorageError
+from durabletask_scheduler.storage import (
+    InstanceFilter,
+    InstanceSummary,
+    LiveInstance,
+    Storage,
+    StorageError,
+    sqlite_entities,
+)
+from durabletask_scheduler.storage.entities import EntityFilter, EntitySummary, WaitingEntity
 from durabletask_scheduler.storage.group import GroupEffect, net_effect
 from durabletask_scheduler.storage.sqlite_connections import Connections, FileConnections, MemoryConnections
 from durabletask_scheduler.storage.sqlite_pages import Query, completed_page, created_page
@@ -28,6 +37,7 @@ SYNCHRONOUS = ("FULL", "NORMAL", "OFF")
 
 _READ = statements("sqlite", "read")
 _WRITE = statements("sqlite", "write")
+_ENTITIES = sqlite_entities.SQL
 
 # A value that SQLite cannot hold is treated like a disk that cannot: the group is refused, the store stays usable.
 _ERRORS = (sqlite3.Error, OverflowError, UnicodeError)
@@ -57,12 +67,14 @@ class SqliteStorage(Storage):
         self._hubs: dict[str, int] = dict(self._rows("task_hubs"))
 
     def write(self, commits: Sequence[Commit]) -> None:
-        batches = [(statement, rows) for statement, rows in self._batches(net_effect(commits)) if rows]
+        effect = net_effect(commits)
+        batches = [(_WRITE[statement], rows) for statement, rows in self._batches(effect) if rows]
+        batches += [(text, rows) for text, rows in sqlite_entities.batches(effect.entities, self._hub_key) if rows]
         if not batches:
             return
         with self._transaction() as connection:
-            for statement, rows in batches:
-                connection.executemany(_WRITE[statement], rows)
+            for text, rows in batches:
+                connection.executemany(text, rows)
 
     def add_task_hub(self, task_hub: str) -> None:
         if task_hub not in self._hubs:
@@ -106,6 +118,27 @@ class SqliteStorage(Storage):
     def counts(self, task_hub: str) -> dict[int, int]:
         return dict(self._rows("counts", (task_hub,)))
 
+    def load_entity(self, task_hub: str, instance_id: str) -> Entity | None:
+        with self._snapshot() as connection:
+            row = connection.execute(_ENTITIES["entity_by_id"], (task_hub, instance_id)).fetchone()
+            if row is None:
+                return None
+            inbox = connection.execute(_ENTITIES["entity_inbox"], (row[0],)).fetchall()
+        return sqlite_entities.entity_from(row, inbox)
+
+    def waiting_entities(self) -> Iterator[WaitingEntity]:
+        with self._snapshot() as connection:
+            rows = connection.execute(_ENTITIES["waiting_entities"]).fetchall()
+        return (WaitingEntity(*row) for row in rows)
+
+    def query_entities(
+        self, task_hub: str, where: EntityFilter, *, limit: int, after: str, states: bool
+    ) -> list[EntitySummary]:
+        query = sqlite_entities.page(self._hubs.get(task_hub, 0), where, limit=limit, after=after, states=states)
+        with self._snapshot() as connection:
+            rows = connection.execute(*query).fetchall()
+        return [sqlite_entities.summary_from(row) for row in rows]
+
     def task_hubs(self) -> list[str]:
         return [row[0] for row in self._rows("task_hubs")]
 
@@ -125,7 +158,7 @@ class SqliteStorage(Storage):
             (
                 "insert_instance",
                 [
-                    changing_columns(instance) + fixed_columns(instance, self._hub_key(instance))
+                    changing_columns(instance) + fixed_columns(instance, self._hub_key(instance.task_hub))
                     for instance in effect.created.values()
                 ],
             ),
@@ -145,10 +178,10 @@ class SqliteStorage(Storage):
             ("add_inbox", [(row.key, row.instance_key, row.event) for row in effect.inbox_added.values()]),
         ]
 
-    def _hub_key(self, instance: Instance) -> int:
-        hub = self._hubs.get(instance.task_hub)
+    def _hub_key(self, task_hub: str) -> int:
+        hub = self._hubs.get(task_hub)
         if hub is None:
-            raise StorageError(f"there is no task hub {instance.task_hub!r} in the store; add it first")
+            raise StorageError(f"there is no task hub {task_hub!r} in the store; add it first")
         return hub
 
     @contextmanager

@@ -60,7 +60,7 @@ def _parameters(hub: int, where: InstanceFilter, limit: int, start: tuple[int, i
         "completed_from": where.completed_from or None,
         "completed_to": where.completed_to or None,
         "id_from": where.id_prefix or None,
-        "id_to": _after_prefix(where.id_prefix),
+        "id_to": after_prefix(where.id_prefix),
         "name": where.name,
         "version": where.version,
         "tags": json.dumps(dict(where.tags)) if where.tags else None,
@@ -73,7 +73,7 @@ def _conditions(names: tuple[str, ...], parameters: dict[str, Any]) -> str:
     return " ".join(_SQL[f"where_{name}"] for name in names if name in parameters)
 
 
-def _after_prefix(prefix: str) -> str | None:
+def after_prefix(prefix: str) -> str | None:
     """The smallest text behind all texts with this prefix, in the order of code points."""
     stem = prefix.rstrip("\U0010ffff")
     if not stem:

@@ -15,6 +15,30 @@ SELECT key, instance_key FROM open_tasks WHERE instance_key NOT IN (SELECT key F
 -- name: orphan_inbox
 SELECT key, instance_key FROM inbox WHERE instance_key NOT IN (SELECT key FROM instances)
 
+-- name: unknown_hub_of_entity
+SELECT key, hub FROM entities WHERE hub NOT IN (SELECT key FROM task_hubs)
+
+-- name: orphan_entity_inbox
+SELECT key, entity_key FROM entity_inbox WHERE entity_key NOT IN (SELECT key FROM entities)
+
+-- name: half_a_lock
+SELECT key, instance_id FROM entities WHERE (locked_since > 0) <> (lock_instance_id <> '')
+
+-- A lock that its owner has given back ends with the last operation that the owner has sent before.
+-- name: dead_owner
+SELECT e.key, e.instance_id
+FROM entities AS e
+LEFT JOIN instances AS i
+ON i.hub = e.hub AND i.instance_id = e.lock_instance_id AND i.execution_id = e.lock_execution_id
+WHERE
+    e.locked_since > 0 AND (i.key IS NULL OR i.status IN (1, 3, 4, 5))
+    AND NOT EXISTS (
+        SELECT 1 FROM entity_inbox AS n
+        WHERE
+            n.entity_key = e.key AND n.sender_instance_id = e.lock_instance_id
+            AND n.sender_execution_id = e.lock_execution_id
+    )
+
 -- name: no_started
 SELECT key, instance_id FROM instances
 WHERE status NOT IN (1, 3, 4, 5) AND key NOT IN (SELECT instance_key FROM started_events)

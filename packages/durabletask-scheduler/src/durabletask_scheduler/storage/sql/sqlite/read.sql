@@ -3,7 +3,9 @@ SELECT max(
     (SELECT coalesce(max(key), 0) FROM instances),
     (SELECT coalesce(max(key), 0) FROM history),
     (SELECT coalesce(max(key), 0) FROM open_tasks),
-    (SELECT coalesce(max(key), 0) FROM inbox)
+    (SELECT coalesce(max(key), 0) FROM inbox),
+    (SELECT coalesce(max(key), 0) FROM entities),
+    (SELECT coalesce(max(key), 0) FROM entity_inbox)
 );
 
 -- name: task_hubs

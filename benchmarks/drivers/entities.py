@@ -1,0 +1,108 @@
+"""W5: signals to entities."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import ModuleType
+from typing import Any
+
+import grpc
+from durabletask.client import AsyncTaskHubGrpcClient
+from durabletask.worker import TaskHubGrpcWorker
+
+from drivers import programs
+from drivers.hosts import QUIET, Deployment, Host, open_host
+from drivers.protocol import Figures, Request, Skip
+from drivers.starts import bounded
+
+NAME = "counter"
+OPERATION = "add"
+SECONDS = 300.0
+LOOK_AGAIN = 0.005
+
+
+def signals(deployment: Deployment, request: Request) -> Figures:
+    """N signals to one entity, one by one and at once, and to a hundred; until all of them show in the states."""
+    package = _entities()
+    count, many = request.parameters["count"], request.parameters["entities"]
+    with open_host(deployment, request.folder) as host, _entity_worker(host) as worker:
+        host.worker.stop()
+        worker.start()
+        _require_entities(host, package)
+        return {
+            **_one_by_one(host, package, count),
+            **asyncio.run(_at_once(host, package, count, 1)),
+            **asyncio.run(_at_once(host, package, count, many)),
+        }
+
+
+def _entities() -> ModuleType:
+    try:
+        from durabletask import entities
+    except ImportError:
+        raise Skip("this SDK has no entities") from None
+    if not hasattr(entities, "EntityInstanceId"):
+        raise Skip("this SDK has no entities yet")
+    return entities
+
+
+def _entity_worker(host: Host) -> TaskHubGrpcWorker:
+    worker = TaskHubGrpcWorker(**host.ends.options(), logger=QUIET)
+    worker.add_entity(programs.counter, name=NAME)
+    return worker
+
+
+def _require_entities(host: Host, package: ModuleType) -> None:
+    try:
+        host.client.signal_entity(package.EntityInstanceId(NAME, "first"), OPERATION, 1)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+            raise Skip("this scheduler has no entities yet") from error
+        raise
+
+
+def _one_by_one(host: Host, package: ModuleType, count: int) -> Figures:
+    entity = package.EntityInstanceId(NAME, "serial")
+    with host.meter() as measured:
+        for _ in range(count):
+            host.client.signal_entity(entity, OPERATION, 1)
+        _wait_until(lambda: _total(host.client.get_entity(entity)) == count)
+    return measured.per(count, "@serial")
+
+
+async def _at_once(host: Host, package: ModuleType, count: int, many: int) -> Figures:
+    ids = [package.EntityInstanceId(NAME, f"of-{many}-{number}") for number in range(many)]
+    async with host.aio_client() as client:
+        with host.meter() as measured:
+            await bounded(
+                host.deployment.in_flight,
+                lambda number: client.signal_entity(ids[number % many], OPERATION, 1),
+                range(count),
+            )
+            await _wait_for_total(client, ids, count)
+    return measured.per(count, f"@{many}")
+
+
+async def _wait_for_total(client: AsyncTaskHubGrpcClient, ids: list[Any], count: int) -> None:
+    deadline = time.perf_counter() + SECONDS
+    while sum([_total(await client.get_entity(one)) for one in ids]) < count:
+        _check_deadline(deadline)
+        await asyncio.sleep(LOOK_AGAIN)
+
+
+def _wait_until(condition: Any) -> None:
+    deadline = time.perf_counter() + SECONDS
+    while not condition():
+        _check_deadline(deadline)
+        time.sleep(LOOK_AGAIN)
+
+
+def _check_deadline(deadline: float) -> None:
+    if time.perf_counter() > deadline:
+        raise TimeoutError(f"not all signals were processed within {SECONDS:g} s")
+
+
+def _total(metadata: Any) -> int:
+    state = metadata.get_state(int) if metadata is not None else None
+    return state or 0

@@ -1,0 +1,99 @@
+"""Entities in the SQLite store: rows to nouns and back, and pages. The order of columns is that of entities.sql."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+
+from durabletask_scheduler.hub.entity_model import Entity, Lock, Queued, Sender
+from durabletask_scheduler.storage.entities import EntityFilter, EntitySelection, EntitySummary
+from durabletask_scheduler.storage.entity_group import EntityEffect
+from durabletask_scheduler.storage.sqlite_pages import after_prefix
+from durabletask_scheduler.storage.statements import statements
+
+Row = tuple[Any, ...]
+
+SQL = statements("sqlite", "entities")
+
+_SELECTIONS = {
+    EntitySelection.WITH_STATE: "where_with_state",
+    EntitySelection.LOCKED: "where_locked",
+    EntitySelection.STATELESS: "where_stateless",
+}
+_CONDITIONS = ("id_from", "id_to", "modified_from", "modified_to")
+
+
+def batches(effect: EntityEffect, hub_key: Callable[[str], int]) -> list[tuple[str, list[Row]]]:
+    """The statements of a group in order, each with its rows."""
+    deleted: list[Row] = [(key,) for key in effect.deleted]
+    return [
+        (SQL["delete_entity_inbox"], deleted),
+        (SQL["delete_entity"], deleted),
+        (
+            SQL["insert_entity"],
+            [
+                (*_changing_columns(entity), entity.key, hub_key(entity.task_hub), entity.instance_id)
+                for entity in effect.created.values()
+            ],
+        ),
+        (SQL["update_entity"], [(*_changing_columns(entity), key) for key, entity in effect.updated.items()]),
+        (SQL["remove_entity_inbox"], [(key,) for key in effect.inbox_removed]),
+        (
+            SQL["add_entity_inbox"],
+            [
+                (row.key, row.entity_key, row.due_at, row.sender.instance_id, row.sender.execution_id, row.event)
+                for row in effect.inbox_added.values()
+            ],
+        ),
+    ]
+
+
+def _changing_columns(entity: Entity) -> Row:
+    lock = entity.lock
+    held = (0, "", "", "") if lock is None else _lock_columns(lock)
+    return (entity.modified_at, held[0], entity.execution_id, *held[1:], entity.state)
+
+
+def _lock_columns(lock: Lock) -> Row:
+    return (lock.since, lock.owner.instance_id, lock.owner.execution_id, lock.section)
+
+
+def _lock_from(since: int, instance_id: str, execution_id: str, section: str) -> Lock | None:
+    return Lock(Sender(instance_id, execution_id), section, since) if since else None
+
+
+def entity_from(row: Row, inbox: Iterable[Row]) -> Entity:
+    key, task_hub, instance_id, execution_id, modified_at, state, *lock = row
+    entity = Entity(key, task_hub, instance_id, execution_id, modified_at, state, _lock_from(*lock))
+    for number, due_at, sender, execution, event in inbox:
+        entry = Queued(number, pb.HistoryEvent.FromString(event), event, Sender(sender, execution), due_at)
+        if due_at:
+            entity.scheduled.append(entry)
+        else:
+            entity.inbox[number] = entry
+    entity.scheduled.sort(key=lambda entry: (entry.due_at, entry.key))
+    return entity
+
+
+def page(hub: int, where: EntityFilter, *, limit: int, after: str, states: bool) -> tuple[str, dict[str, Any]]:
+    """Statement and parameters of a page in the order of ids."""
+    wanted = {
+        "id_from": where.id_prefix or None,
+        "id_to": after_prefix(where.id_prefix),
+        "modified_from": where.modified_from or None,
+        "modified_to": where.modified_to or None,
+    }
+    parameters: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    parts = [SQL["page_of_entities"].replace("{state}", "state" if states else "NULL")]
+    if where.selection in _SELECTIONS:
+        parts.append(SQL[_SELECTIONS[where.selection]])
+    parts.extend(SQL[f"where_{name}"] for name in _CONDITIONS if name in parameters)
+    parts.append("ORDER BY instance_id LIMIT :limit")
+    return " ".join(parts), {"hub": hub, "limit": limit, "after": after, **parameters}
+
+
+def summary_from(row: Row) -> EntitySummary:
+    instance_id, modified_at, backlog, has_state, state, *lock = row
+    return EntitySummary(instance_id, modified_at, backlog, bool(has_state), state, _lock_from(*lock))

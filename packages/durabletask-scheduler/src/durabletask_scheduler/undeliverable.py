@@ -1,0 +1,52 @@
+"""Work items that their workers cannot receive.
+
+A worker refuses a message beyond its own limit by ending the stream that it came on, and says nothing. It
+would get the same work item again, for ever. What a worker's limit is, the protocol does not tell; what
+can be seen is that a large work item is lost together with its stream again and again. Workers without
+such a limit (in process, or so configured) never lose one that way.
+"""
+
+from __future__ import annotations
+
+from durabletask_proto import orchestrator_service_pb2 as pb
+
+from durabletask_scheduler.dispatch import Lease
+from durabletask_scheduler.hub import actions, activities, events, views
+from durabletask_scheduler.hub.model import HistoryRow
+from durabletask_scheduler.limits import USUAL_RECEIVE_BYTES
+
+ERROR_TYPE = "WorkItemTooLarge"
+
+
+def size_of(lease: Lease, rows: list[HistoryRow] | None) -> int:
+    """How many bytes the work item had that was sent under the lease.
+
+    Args:
+        rows: turns: the history that was sent with it, if any was.
+    """
+    work = lease.work
+    instance = work.entry.instance
+    if work.task is not None:
+        return activities.activity_request(instance, work.task).ByteSize()
+    return 0 if instance.turn is None else views.turn_request(instance, instance.turn, rows).ByteSize()
+
+
+def turn_failed(size: int, losses: int) -> pb.OrchestratorResponse:
+    """What stands in for the answer that never comes."""
+    return pb.OrchestratorResponse(
+        actions=[actions.failed_completion(ERROR_TYPE, _text("orchestration", size, losses))]
+    )
+
+
+def activity_failed(size: int, losses: int) -> pb.ActivityResponse:
+    details = events.failure(ERROR_TYPE, _text("activity", size, losses))
+    details.isNonRetriable = True
+    return pb.ActivityResponse(failureDetails=details)
+
+
+def _text(what: str, size: int, losses: int) -> str:
+    return (
+        f"A work item of this {what} has {size} bytes, and {losses} times in a row the worker's stream broke when it "
+        f"was sent; most workers accept {USUAL_RECEIVE_BYTES} bytes. Raise the worker's limit "
+        "(max_receive_message_length), keep large payloads outside, or keep the history short with continue-as-new"
+    )

@@ -1,0 +1,53 @@
+"""Scenario 2, before: version 1.0.0."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Generator
+from typing import Any
+
+from durabletask import task
+from durabletask.worker import TaskHubGrpcWorker, VersionFailureStrategy, VersioningOptions, VersionMatchStrategy
+
+
+def reserve(ctx: task.ActivityContext, item: str) -> str:
+    return f"reserved {item}"
+
+
+def charge(ctx: task.ActivityContext, item: str) -> str:
+    return f"charged {item}"
+
+
+def order(ctx: task.OrchestrationContext, item: str) -> Generator[task.Task[Any], Any, list[str]]:
+    """Reserve, wait for the approval, charge."""
+    reserved = yield ctx.call_activity(reserve, input=item)
+    yield ctx.wait_for_external_event("approved")
+    charged = yield ctx.call_activity(charge, input=item)
+    return [reserved, charged]
+
+
+def setup(worker: TaskHubGrpcWorker) -> None:
+    worker.add_orchestrator(order)
+    worker.add_activity(reserve)
+    worker.add_activity(charge)
+    worker.use_versioning(
+        VersioningOptions(
+            version="1.0.0",
+            default_version="1.0.0",
+            match_strategy=VersionMatchStrategy.STRICT,
+            failure_strategy=VersionFailureStrategy.FAIL,
+        )
+    )
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    endpoint = os.environ.get("ENDPOINT", "localhost:8080")
+    worker = TaskHubGrpcWorker(host_address=endpoint, logger=logging.getLogger("scenarios"))
+    setup(worker)
+    worker.run()
+
+
+if __name__ == "__main__":
+    main()

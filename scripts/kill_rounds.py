@@ -1,0 +1,184 @@
+"""Kill the scheduler and its workers again and again under load, and show that nothing is lost and nothing doubled.
+
+    python scripts/kill_rounds.py [--rounds N] [--seed S] [--instances K] [--folder FOLDER]
+
+One scheduler with a file and two workers, real processes. In each round instances of every kind are started, one or
+two of the three are killed (SIGKILL) at random moments and started again; then every instance has to complete with
+its result, and its history must have each result exactly once. An activity may be executed twice, if its worker or
+the scheduler died before the result was stored: that is counted. Exits 1 if anything was lost, doubled or damaged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from programs import Program, ProgramError, free_port, start_scheduler
+from workload import WORKER_READY, Load, Lost, executions, mixture
+
+START_SECONDS = 30
+KILL_WITHIN_SECONDS = 0.6
+REPORT_EVERY = 10
+WORKERS = ("worker 1", "worker 2")
+
+
+@dataclass
+class Figures:
+    """What was done and found in all rounds."""
+
+    rounds: int = 0
+    instances: int = 0
+    activities: int = 0
+    repeated: int = 0
+    slowest: float = 0.0
+    kills: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        kills = ", ".join(f"{name} {count}" for name, count in sorted(self.kills.items()))
+        return (
+            f"{self.rounds} rounds, {self.instances} instances completed, {self.activities} activities "
+            f"({self.repeated} executed once more), killed: {kills}; slowest instance {self.slowest:.1f} s"
+        )
+
+
+class Site:
+    """A scheduler and two workers that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = folder / "hub.db"
+        self.ledger = folder / "ledger"
+        self._port = free_port()
+        self.address = f"127.0.0.1:{self._port}"
+        self._programs: dict[str, Program] = {}
+        try:
+            for name in ("scheduler", *WORKERS):
+                self._programs[name] = self._start(name)
+            for name in WORKERS:
+                self._programs[name].wait_for(WORKER_READY, START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
+
+    def kill(self, name: str) -> None:
+        """Kill it and start it again."""
+        self._programs[name].kill()
+        self._programs[name] = self._start(name)
+
+    def pid(self, name: str) -> int:
+        return self._programs[name].pid
+
+    def stop(self) -> None:
+        for program in reversed(self._programs.values()):
+            program.stop()
+
+    def _start(self, name: str) -> Program:
+        if name == "scheduler":
+            return start_scheduler(self.database, self._port, timeout=START_SECONDS)
+        command = [sys.executable, str(Path(__file__).with_name("workload.py")), self.address]
+        return Program(name, command, environment={"LEDGER": str(self.ledger)})
+
+
+def run_round(site: Site, load: Load, number: int, instances: int, chance: random.Random, figures: Figures) -> None:
+    """One round.
+
+    Raises:
+        Lost: something was lost or doubled.
+    """
+    started = mixture(f"round-{number}", instances, chance)
+    pauses = [chance.uniform(0, KILL_WITHIN_SECONDS) for _ in range(chance.randint(1, 2))]
+    victims = [chance.choice(("scheduler", *WORKERS)) for _ in pauses]
+    site.ledger.write_text("")
+    failures: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            load.start_all(started)
+        except BaseException as error:
+            failures.append(error)
+
+    starting = threading.Thread(target=start, name="starting")
+    starting.start()
+    for pause, victim in zip(pauses, victims):
+        time.sleep(pause)
+        site.kill(victim)
+        figures.kills[victim] += 1
+    starting.join()
+    if failures:
+        raise failures[0]
+    figures.slowest = max(figures.slowest, *load.finish_all(started))
+    for instance in started:
+        load.verify(instance)
+    with site.ledger.open() as ledger:
+        called, repeated = executions(ledger, started)
+    figures.rounds += 1
+    figures.instances += len(started)
+    figures.activities += called
+    figures.repeated += repeated
+
+
+def check(database: Path) -> None:
+    """Check the scheduler's file.
+
+    Raises:
+        Lost: it is not sound.
+    """
+    command = [sys.executable, "-m", "durabletask_scheduler", "check", str(database)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise Lost(f"the file is not sound:\n{result.stdout}{result.stderr}")
+
+
+def run(folder: Path, rounds: int, seed: int, instances: int) -> Figures:
+    """All rounds.
+
+    Raises:
+        Lost: something was lost, doubled or damaged.
+        ProgramError: a program did not start.
+    """
+    chance = random.Random(seed)
+    figures = Figures()
+    begun = time.monotonic()
+    site = Site(folder)
+    load = Load(site.address)
+    try:
+        for number in range(rounds):
+            run_round(site, load, number, instances, chance, figures)
+            if (number + 1) % REPORT_EVERY == 0:
+                print(f"{time.monotonic() - begun:.0f} s: {figures}", flush=True)
+    finally:
+        load.close()
+        site.stop()
+    check(site.database)
+    return figures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Kill scheduler and workers under load; nothing may be lost.")
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--instances", type=int, default=42, help="instances started in each round")
+    parser.add_argument("--folder", type=Path, help="keep the files here; by default they are temporary")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    begun = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="durabletask-kills-") as temporary:
+            figures = run(options.folder or Path(temporary), options.rounds, options.seed, options.instances)
+    except (Lost, ProgramError) as error:
+        print(f"kill rounds failed (seed {options.seed}): {error}", file=sys.stderr)
+        return 1
+    print(f"nothing lost, nothing doubled, file sound in {time.monotonic() - begun:.0f} s: {figures}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
