@@ -30,7 +30,7 @@ from programs import ProgramError
 from workload import Load, Lost, mixture
 
 MEASURE_SECONDS = 10.0
-STARTERS = 16
+STARTERS = 48
 KEEP = timedelta(minutes=2)
 MEBIBYTE = 1024 * 1024
 

@@ -198,9 +198,7 @@ class Site:
         return self.begin_wait(instance_id).result().orchestrationState
 
     def raise_event(self, instance_id: str, name: str = "go", data: str | None = None) -> None:
-        self.stub.RaiseEvent(
-            pb.RaiseEventRequest(instanceId=instance_id, name=name, input=text(data)), timeout=SECONDS
-        )
+        self.stub.RaiseEvent(pb.RaiseEventRequest(instanceId=instance_id, name=name, input=text(data)), timeout=SECONDS)
 
     def terminate(self, instance_id: str, output: str | None = None, *, recursive: bool = False) -> None:
         request = pb.TerminateRequest(instanceId=instance_id, output=text(output), recursive=recursive)

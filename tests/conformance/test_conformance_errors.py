@@ -10,7 +10,7 @@ import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_scheduler.hub.model import Limits
 from durabletask_scheduler.server import ServerOptions
-from google.protobuf.wrappers_pb2 import StringValue
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 PATH = "/TaskHubSidecarService/"
 MEBIBYTE = 1024 * 1024
@@ -288,7 +288,7 @@ def test_bad_conditions_of_a_query_are_refused(site, tools, text, still_serves):
     assert (code, "expected a JSON object" in details) == ("INVALID_ARGUMENT", True)
 
 
-RPCS = [method for method in pb.DESCRIPTOR.services_by_name["TaskHubSidecarService"].methods]
+RPCS = list(pb.DESCRIPTOR.services_by_name["TaskHubSidecarService"].methods)
 WITH_FIELDS = sorted(method.name for method in RPCS if method.input_type.fields)
 
 
@@ -438,16 +438,12 @@ class TestBadAnswers:
         worker = site.worker()
         site.start("a")
         item = worker.turn()
-        code, details = tools.refused(lambda: worker.answer(item, do.complete(), numEventsProcessed=_count(9)))
+        code, details = tools.refused(
+            lambda: worker.answer(item, do.complete(), numEventsProcessed=Int32Value(value=9))
+        )
         assert (code, "expected 2 to 2" in details) == ("INVALID_ARGUMENT", True)
         worker.step(do.complete())
         assert site.status("a") == "COMPLETED"
-
-
-def _count(value: int):
-    from google.protobuf.wrappers_pb2 import Int32Value
-
-    return Int32Value(value=value)
 
 
 class TestWaitsAreBounded:

@@ -1,9 +1,8 @@
-"""What is known to hang, lose or lie elsewhere, tried over gRPC on a real file. Ids of lessons are in the docstrings."""
+"""What is known to hang, lose or lie elsewhere, tried over gRPC on a real file. The docstrings name the lessons."""
 
 from __future__ import annotations
 
 import os
-
 import socket
 import sqlite3
 import threading
@@ -211,7 +210,8 @@ class TestClockSteps:
         assert "timerFired" in [e.WhichOneof("eventType") for e in item.orchestratorRequest.newEvents]
         assert time.monotonic() - begun < 10
         again.answer(item, do.complete())
-        times = [event.timestamp.ToNanoseconds() for event in site.history("a") if event.HasField("orchestratorStarted")]
+        begins = [event for event in site.history("a") if event.HasField("orchestratorStarted")]
+        times = [event.timestamp.ToNanoseconds() for event in begins]
         assert times == sorted(set(times))
 
     def test_new_timers_take_as_long_as_they_should(self, site, do):
@@ -266,12 +266,12 @@ def test_fifty_clients_race_for_one_id_and_one_wins(site, do, tools):
     assert worker.nothing(0.2)
 
 
-def test_work_that_no_worker_serves_is_parked_and_costs_nothing(site, do):
+def test_work_that_no_worker_serves_is_parked_and_costs_nothing(site, do, tools):
     """Lesson 57: an unknown orchestrator, version or activity waits, visibly, until a worker for it comes."""
     filters = pb.WorkItemFilters(orchestrations=[pb.OrchestrationFilter(name="order", versions=["1"])])
     worker = site.worker(workItemFilters=filters)
     site.start("unknown", "nobody's")
-    site.start("newer", version=_text("2"))
+    site.start("newer", version=tools.text("2"))
     assert worker.nothing(0.3)
     assert (site.status("unknown"), site.status("newer")) == ("PENDING", "PENDING")
     site.worker(channel=site.connect()).step(do.complete())
@@ -292,12 +292,6 @@ def test_a_turn_that_is_given_back_again_and_again_comes_at_growing_intervals(si
     item = worker.turn()
     gaps.append(time.monotonic() - begun)
     assert gaps[0] < 0.5 < 0.9 < gaps[1] < 1.8 < 1.9 < gaps[2] < 5
-
-
-def _text(value: str):
-    from google.protobuf.wrappers_pb2 import StringValue
-
-    return StringValue(value=value)
 
 
 class Proxy:
@@ -405,9 +399,7 @@ class TestTroubleWithTheFile:
 
     def test_a_file_that_was_moved_away(self, site, do, tools):
         away = site.database.with_name("away.db")
-        self.trouble(
-            site, do, tools, lambda: os.rename(site.database, away), lambda: os.rename(away, site.database)
-        )
+        self.trouble(site, do, tools, lambda: os.rename(site.database, away), lambda: os.rename(away, site.database))
 
     def test_a_stranger_who_holds_the_file_for_a_while_delays_and_loses_nothing(self, site, do):
         worker = site.worker()

@@ -87,7 +87,11 @@ CHILD = textwrap.dedent(
 def crash(path: Path, statement: int) -> tuple[bool, bool]:
     """Whether the scheduler was killed, and whether it had acknowledged the turn before."""
     result = subprocess.run(
-        [sys.executable, "-c", CHILD, str(path), str(statement)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", CHILD, str(path), str(statement)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert result.returncode in (0, -signal.SIGKILL), result.stderr
     return result.returncode != 0, "acknowledged" in result.stdout

@@ -94,20 +94,19 @@ class TestFailures:
         """Lesson 22"""
 
         def orchestrator(ctx, _):
-            slow = ctx.call_activity("slow")
+            policy = task.RetryPolicy(first_retry_interval=timedelta(1), max_number_of_attempts=3)
+            slow = [ctx.call_activity("slow"), ctx.call_activity("slow", retry_policy=policy)]
             yield ctx.call_activity("fails")
-            yield slow
+            yield task.when_all(slow)
 
         backend = backend_of(orchestrator)
         backend.start()
-        result = run_cold(
-            backend,
-            backend.history,
-            [turn_start(9), failed("taskFailed", 2, "no"), event("taskCompleted", taskScheduledId=1)],
-        )
+        late = [event("taskCompleted", taskScheduledId=1), failed("taskFailed", 2, "late")]
+        result = run_cold(backend, backend.history, [turn_start(9), failed("taskFailed", 3, "no"), *late])
+        assert len(result.actions) == 1
         (completion,) = completions(result)
         assert completion.orchestrationStatus == FAILED
-        assert completion.failureDetails.errorMessage.endswith("Activity task #2 failed: no")
+        assert completion.failureDetails.errorMessage.endswith("Activity task #3 failed: no")
 
     def test_the_second_result_of_a_call_changes_nothing(self):
         """Lesson 27"""
@@ -121,6 +120,7 @@ class TestFailures:
         backend.start()
         done = event("taskCompleted", taskScheduledId=1, result='"one"')
         backend.turn([done, event("taskCompleted", taskScheduledId=1, result='"again"'), failed("taskFailed", 1, "no")])
+        assert [o.kind for o in backend.last.observations] == ["completed", "ignored", "ignored"]
         backend.complete_task(2, '"two"')
         assert completed_with(backend) == '["one", "two"]'
 
@@ -228,9 +228,10 @@ class TestEvents:
         backend.start("1", after=[event("eventRaised", name="e", input=n) for n in "123"])
         carried = [e.eventRaised.input.value for e in backend.completion.carryoverEvents]
         assert carried == ["2", "3"]
-        following = backend_of(orchestrator)
-        following.start("2", after=backend.completion.carryoverEvents)
-        assert [e.eventRaised.input.value for e in following.completion.carryoverEvents] == ["3"]
+        for place in ("before", "after"):
+            following = backend_of(orchestrator)
+            following.start("2", **{place: backend.completion.carryoverEvents})
+            assert [e.eventRaised.input.value for e in following.completion.carryoverEvents] == ["3"]
 
     def test_a_sent_event_is_not_sent_again_by_a_replay(self):
         """Pinned 10"""

@@ -57,6 +57,7 @@ def wait_for_file(ctx: task.ActivityContext, paths: list[str]) -> int:
 
 def ignore_termination(ctx: task.ActivityContext, path: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    Path(path).touch()
+    Path(path).with_suffix(".new").write_text(str(os.getpid()))
+    Path(path).with_suffix(".new").rename(path)
     while True:
         time.sleep(60)

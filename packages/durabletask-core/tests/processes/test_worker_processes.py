@@ -4,6 +4,8 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -213,6 +215,37 @@ def test_stopping_waits_for_a_process_and_then_ends_it(task_hub: Any, tmp_path: 
     stopping.join(PATIENCE)
     assert not stopping.is_alive()
     wait_until(lambda: multiprocessing.active_children() == [])
+
+
+KILLED_WORKER = """
+import sys
+import process_activities
+from durabletask.worker import TaskHubGrpcWorker
+if __name__ == "__main__":
+    worker = TaskHubGrpcWorker(host_address=sys.argv[1])
+    worker.add_activity(process_activities.ignore_termination, process=True)
+    worker.start()
+"""
+
+
+def test_a_killed_worker_takes_its_processes_with_it(task_hub: Any, tmp_path: Path) -> None:
+    """Lesson 37: what a dead worker was running is run by another one, not by both."""
+    script = tmp_path / "worker_main.py"
+    script.write_text(KILLED_WORKER)
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(process_activities.__file__)}
+    with subprocess.Popen([sys.executable, str(script), task_hub.address], env=environment) as worker:
+        task_hub.stream().send(activity("ignore_termination", "t1", str(tmp_path / "pid")))
+        wait_until((tmp_path / "pid").exists)
+        pid = int((tmp_path / "pid").read_text())
+        assert is_running(pid)
+        worker.kill()
+    wait_until(lambda: not is_running(pid))
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs, of whomever it is the child; one that only waits to be collected does not."""
+    status = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(status) and not status.startswith("Z")
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -18,7 +18,10 @@ from datetime import datetime, timezone
 
 PROGRAM = "durabletask-scheduler"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 SYNCHRONOUS = ("full", "normal", "off")
+_UNITS = {"K": 1024, "M": 1024 * 1024}
+_MOST = 2**31
 STOP_SECONDS = 10.0
 
 logger = logging.getLogger("durabletask_scheduler.cli")
@@ -88,6 +91,23 @@ def _add_serve(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -
     option("--port", "PORT", "8080", "port to listen on; 0 lets the system choose", type=_port)
     option("--synchronous", "SYNCHRONOUS", "full", "full: a power loss loses nothing", type=_OneOf(SYNCHRONOUS))
     option("--log-level", "LOG_LEVEL", "info", "least severity of logs on stderr", type=_OneOf(LOG_LEVELS))
+    option("--log-format", "LOG_FORMAT", "text", "json: one object a line", type=_OneOf(LOG_FORMATS))
+    option(
+        "--max-message-size",
+        "MAX_MESSAGE_SIZE",
+        "64M",
+        "largest request: inputs, results, and all that one turn asks for; in bytes, or with K or M",
+        type=_size,
+        metavar="SIZE",
+    )
+    option(
+        "--max-history-events",
+        "MAX_HISTORY_EVENTS",
+        "200000",
+        "events of one instance at which it fails; continue-as-new begins anew",
+        type=_count,
+        metavar="N",
+    )
     hubs = environment.get("DURABLETASK_SCHEDULER_TASK_HUBS", "default")
     serve.add_argument(
         "--task-hub",
@@ -105,6 +125,20 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, found {text!r}")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < _MOST):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {_MOST - 1}, found {text!r}")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    factor = _UNITS.get(text[-1:].upper(), 1)
+    digits = text if factor == 1 else text[:-1]
+    if not (digits.isascii() and digits.isdigit() and 0 < int(digits) * factor < _MOST):
+        raise argparse.ArgumentTypeError(f"expected bytes below 2 GiB, such as 67108864, 512K or 64M, found {text!r}")
+    return int(digits) * factor
 
 
 def _task_hub(text: str) -> str:
@@ -126,14 +160,22 @@ class _OneOf:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from durabletask_scheduler.hub.model import Limits
+    from durabletask_scheduler.logs import configure
     from durabletask_scheduler.scheduler import Scheduler
+    from durabletask_scheduler.server import ServerOptions
+    from durabletask_scheduler.service import ServiceOptions
 
-    logging.basicConfig(
-        level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    configure(options.log_level, options.log_format)
     stop = _stop_on_signals()
     hubs: list[str] = options.task_hubs or options.default_task_hubs
-    scheduler = Scheduler(options.db, task_hubs=hubs, synchronous=options.synchronous)
+    scheduler = Scheduler(
+        options.db,
+        task_hubs=hubs,
+        synchronous=options.synchronous,
+        server_options=ServerOptions(max_receive_bytes=options.max_message_size),
+        service_options=ServiceOptions(limits=Limits(history_events=options.max_history_events)),
+    )
     try:
         scheduler.start()
         port = scheduler.serve(options.host, options.port)

@@ -93,11 +93,11 @@ class World:
         for row in commit.history:
             assert len(pb.HistoryChunk.FromString(row.events).events) == row.count
             self.history_rows.setdefault(row.instance_key, []).append(row)
+        for key in commit.closed:
+            self.tasks.pop(key)
         for key, task in commit.opened:
             assert task.key not in self.tasks
             self.tasks[task.key] = (key, task)
-        for key in commit.closed:
-            self.tasks.pop(key)
         for key in commit.inbox_removed:
             self.inbox.pop(key)
         for row in commit.inbox_added:

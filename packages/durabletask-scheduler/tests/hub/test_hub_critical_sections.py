@@ -105,6 +105,25 @@ def test_a_repeated_lock_request_is_dropped(world):
     assert len(world.open("a", TaskKind.CRITICAL_SECTION)) == 1
 
 
+@pytest.mark.parametrize("released", [(A,), (A, B), (A, B, C)])
+def test_entities_released_in_the_last_turn_leave_no_task_behind(world, released):
+    hold(world, A, B, C)
+    world.raise_event("a", "e")
+    world.turn(*[world.unlock(number, entity) for number, entity in enumerate(released, 2)], world.complete(9))
+    assert world.tasks == {} and held(world) == {}
+
+
+def test_entities_are_released_one_by_one(world):
+    hold(world, A, B, C)
+    for number, entity in enumerate((B, A, C), 2):
+        world.raise_event("a", "e")
+        world.turn(world.unlock(number, entity))
+        world.crash()
+        assert entity not in held(world)
+        assert len(world.tasks) == (number < 4)
+    assert held(world) == {}
+
+
 def test_an_empty_lock_set_fails_the_orchestration(world):
     world.start()
     world.turn(world.lock(1))

@@ -8,7 +8,9 @@ import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import warm
 from durabletask_scheduler.entity_queries import UNLOCK_METADATA
-from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.hub.entity_model import Entity, EntityChanges, Lock, Sender
+from durabletask_scheduler.hub.model import Commit, HubError
+from durabletask_scheduler.storage.maintenance import check
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 A, B = "@counter@a", "@counter@b"
@@ -75,6 +77,11 @@ def signal(number, entity=A, operation="add"):
 def lock(number, *entities):
     asked = pb.EntityLockRequestedEvent(criticalSectionId=f"section {number}", lockSet=entities)
     return pb.OrchestratorAction(id=number, sendEntityMessage=pb.SendEntityMessageAction(entityLockRequested=asked))
+
+
+def unlock(number, entity):
+    sent = pb.EntityUnlockSentEvent(criticalSectionId="section 1", targetInstanceId=StringValue(value=entity))
+    return pb.OrchestratorAction(id=number, sendEntityMessage=pb.SendEntityMessageAction(entityUnlockSent=sent))
 
 
 def ask_for_locks(runtime, worker, **lock_sets):
@@ -149,14 +156,15 @@ def test_two_children_of_one_id_in_one_turn_make_one_instance(runtime, do):
     assert turns["a"] == ["orchestratorStarted", "subOrchestrationInstanceFailed"]
 
 
-def test_opposite_lock_sets_take_turns(runtime, workers, do):
+def test_opposite_lock_sets_take_turns_and_leave_a_sound_store(runtime, workers, do, tmp_path):
     """Checklist 9."""
     orchestrations, _ = workers
     ask_for_locks(runtime, orchestrations, x=(A, B), y=(B, A))
     for _ in range(2):
         turn = orchestrations.next()
         assert kinds(turn) == ["orchestratorStarted", "entityLockGranted"]
-        runtime.answer(turn, do.complete()).result(5)
+        runtime.answer(turn, unlock(2, A), unlock(3, B), do.complete()).result(5)
+    assert check(tmp_path / "hub.db") == []
     assert {runtime.status("x"), runtime.status("y")} == {"COMPLETED"}
     assert not runtime.call(
         "QueryEntities", pb.QueryEntitiesRequest(query=pb.EntityQuery(includeTransient=True))
@@ -363,6 +371,26 @@ class TestCleaning:
         assert (cleaned.emptyEntitiesRemoved, cleaned.orphanedLocksReleased) == (0, 0)
         assert not cleaned.HasField("continuationToken")
         assert entities.query(includeTransient=True).entities[0].lockedBy.value == "a"
+
+    @pytest.mark.parametrize("asked", ["releaseOrphanedLocks", "removeEmptyEntities"])
+    def test_what_should_not_be_there_is_cleaned_and_counted(self, runtime, entities, asked):
+        """An entity locked by nobody alive, and one of which nothing is left."""
+        ghost = Lock(Sender("ghost", "x"), "s", 1)
+        left = [
+            Entity(10**6, "default", "@counter@orphan", "e", 1, state="1", lock=ghost),
+            Entity(10**6 + 1, "default", "@counter@empty", "e", 1),
+        ]
+        runtime.storage.write([Commit(entities=EntityChanges(created=left))])
+        cleaned = self.clean(runtime, **{asked: True})
+        counts = {
+            "releaseOrphanedLocks": cleaned.orphanedLocksReleased,
+            "removeEmptyEntities": cleaned.emptyEntitiesRemoved,
+        }
+        assert counts.pop(asked) == 1 and set(counts.values()) == {0}
+        shown = {e.instanceId: e.lockedBy.value for e in entities.query(includeTransient=True).entities}
+        released = asked == "releaseOrphanedLocks"
+        assert shown.get("@counter@orphan") == ("" if released else "ghost")
+        assert ("@counter@empty" in shown) is released
 
     def test_a_lock_can_be_taken_by_force_with_a_reason(self, runtime, entities, workers, caplog):
         orchestrations, _ = workers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import json
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.wrappers_pb2 import StringValue
 
 READY = re.compile(
     r"durabletask-scheduler: ready on http://(?P<host>\S+):(?P<port>\d+), task hubs: (?P<hubs>.*), "
@@ -133,6 +135,32 @@ def test_the_environment_gives_defaults_and_options_win(serve):
     assert (ready["host"], ready["hubs"], ready["synchronous"]) == ("localhost", "p, q", "NORMAL")
 
 
+def test_the_size_of_a_request_and_the_length_of_a_history_can_be_bounded(serve):
+    _, ready = serve("--max-message-size", "1M", DURABLETASK_SCHEDULER_MAX_HISTORY_EVENTS="3")
+    channel, stub = call(ready["port"])
+    with channel:
+        large = pb.CreateInstanceRequest(instanceId="a", name="n", input=StringValue(value="x" * 2**20))
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.StartInstance(large, timeout=WAIT)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        items = stub.GetWorkItems(pb.GetWorkItemsRequest(), timeout=WAIT)
+        stub.StartInstance(pb.CreateInstanceRequest(instanceId="a", name="n"), timeout=WAIT)
+        item = next(iter(items))
+        actions = [pb.OrchestratorAction(id=n, scheduleTask=pb.ScheduleTaskAction(name="x")) for n in (1, 2)]
+        answer = pb.OrchestratorResponse(instanceId="a", completionToken=item.completionToken, actions=actions)
+        stub.CompleteOrchestratorTask(answer, timeout=WAIT)
+        state = stub.GetInstance(pb.GetInstanceRequest(instanceId="a"), timeout=WAIT).orchestrationState
+        assert state.failureDetails.errorType == "HistoryTooLong"
+
+
+def test_logs_can_be_lines_of_json(serve):
+    process, _ = serve("--log-format", "json", "--host", "0.0.0.0")
+    process.terminate()
+    lines = [json.loads(line) for line in process.communicate(timeout=WAIT)[1].splitlines()]
+    assert {"time", "level", "logger", "message"} == set(lines[0])
+    assert [(line["level"], "no authentication" in line["message"]) for line in lines[:1]] == [("WARNING", True)]
+
+
 def test_a_host_that_others_can_reach_is_allowed_with_a_warning(serve):
     process, _ = serve("--host", "0.0.0.0")
     process.terminate()
@@ -200,6 +228,10 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path):
         (["serve", "--synchronous", "maybe"], {}, "expected one of full, normal, off, found 'maybe'"),
         (["serve", "--log-level", "loud"], {}, "expected one of debug, info, warning, error, found 'loud'"),
         (["serve", "--task-hub", " "], {}, "expected the name of a task hub"),
+        (["serve", "--max-message-size", "4G"], {}, "such as 67108864, 512K or 64M, found '4G'"),
+        (["serve", "--max-message-size", "4096M"], {}, "expected bytes below 2 GiB"),
+        (["serve", "--max-history-events", "0"], {}, "expected a number from 1 to"),
+        (["serve", "--log-format", "xml"], {}, "expected one of text, json, found 'xml'"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_was_expected(tmp_path, arguments, environment, expected):

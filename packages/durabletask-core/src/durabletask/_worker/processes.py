@@ -6,6 +6,7 @@ answer comes back as the protocol's response. What a payload holds is never pick
 
 import logging
 import multiprocessing
+import os
 import pickle
 import signal
 import threading
@@ -189,6 +190,7 @@ def serve(pipe: "Connection[Any, Any]", options: ActivityOptions) -> None:
     """What a process of the pool does: run activities until the pipe is closed."""
     # Ctrl-C reaches every process of a terminal; the worker decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_worker, daemon=True).start()
     while True:
         try:
             location = pipe.recv_bytes().decode()
@@ -196,6 +198,14 @@ def serve(pipe: "Connection[Any, Any]", options: ActivityOptions) -> None:
         except EOFError:
             return
         pipe.send_bytes(_respond(location, request, options).SerializeToString())
+
+
+def _end_with_worker() -> None:
+    """A worker that was killed cannot tell its processes: another worker will run what they are running."""
+    worker = multiprocessing.parent_process()
+    if worker is not None:
+        wait([worker.sentinel])
+        os._exit(1)
 
 
 def _respond(location: str, request: pb.ActivityRequest, options: ActivityOptions) -> pb.ActivityResponse:

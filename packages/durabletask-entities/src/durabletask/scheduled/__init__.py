@@ -1,4 +1,5 @@
-"""Schedules: orchestrations that are started again and again, at a fixed interval.
+"""Schedules: orchestrations that are started again and again, at a fixed interval or by a cron
+expression.
 
 Call ``worker.configure_scheduled_tasks()`` before the worker starts, and manage schedules with
 ``ScheduledTaskClient``. A schedule is an entity, so it needs nothing running but a worker.

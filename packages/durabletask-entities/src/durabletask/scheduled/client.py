@@ -1,5 +1,6 @@
 """Clients of schedules, for threads and for asyncio."""
 
+from datetime import datetime
 from typing import Any
 
 from durabletask.client import (
@@ -13,6 +14,7 @@ from durabletask.entities import EntityInstanceId, EntityMetadata
 from durabletask.scheduled import texts
 from durabletask.scheduled.exceptions import ScheduleClientValidationError, ScheduleNotFoundError
 from durabletask.scheduled.models import (
+    ScheduleBackfillRequest,
     ScheduleConfiguration,
     ScheduleCreationOptions,
     ScheduleDescription,
@@ -21,7 +23,12 @@ from durabletask.scheduled.models import (
     ScheduleUpdateOptions,
 )
 from durabletask.scheduled.orchestrator import ScheduleOperationRequest, execute_schedule_operation_orchestrator
-from durabletask.scheduled.schedule_entity import DELETE_OPERATION, ENTITY_NAME
+from durabletask.scheduled.schedule_entity import (
+    BACKFILL_OPERATION,
+    DELETE_OPERATION,
+    ENTITY_NAME,
+    TRIGGER_OPERATION,
+)
 from durabletask.scheduled.transitions import CREATE_SCHEDULE, PAUSE_SCHEDULE, RESUME_SCHEDULE, UPDATE_SCHEDULE
 
 
@@ -51,9 +58,9 @@ class _ScheduleHandle:
         ScheduleConfiguration.from_create_options(options)
         return options
 
-    def _require_success(self, operation: str, state: OrchestrationState | None) -> None:
+    def _result(self, operation: str, state: OrchestrationState | None) -> Any:
         if state is not None and state.runtime_status is OrchestrationStatus.COMPLETED:
-            return
+            return state.get_output()
         failure = None if state is None else state.failure_details
         ended = "the orchestration no longer exists" if state is None else f"it ended as {state.runtime_status}"
         raise RuntimeError(
@@ -104,6 +111,20 @@ class ScheduleClient(_ScheduleHandle):
         """Go on after a pause."""
         self._run(RESUME_SCHEDULE)
 
+    def trigger(self) -> str:
+        """Start the orchestration now, paused or not, and return its id; the planned starts stay as they are."""
+        instance_id: str = self._run(TRIGGER_OPERATION)
+        return instance_id
+
+    def backfill(self, first: datetime, last: datetime) -> list[str]:
+        """Start what the schedule would have started from ``first`` to ``last``, and return the ids, oldest first.
+
+        The time must have passed and hold at most 1,000 starts, and the schedule must not have a fixed instance id.
+        An instance that is still running under such an id is left alone, one that has ended is replaced.
+        """
+        instance_ids: list[str] = self._run(BACKFILL_OPERATION, ScheduleBackfillRequest(first, last))
+        return instance_ids
+
     def delete(self) -> None:
         """Delete the schedule; what it started goes on."""
         self._run(DELETE_OPERATION)
@@ -112,11 +133,11 @@ class ScheduleClient(_ScheduleHandle):
         """What the schedule does and when; raises ScheduleNotFoundError if there is none."""
         return self._description(self._client.get_entity(self._entity_id))
 
-    def _run(self, operation: str, input: Any = None) -> None:
+    def _run(self, operation: str, input: Any = None) -> Any:
         request = self._request(operation, input)
         instance_id = self._client.schedule_new_orchestration(execute_schedule_operation_orchestrator, input=request)
         state = self._client.wait_for_orchestration_completion(instance_id, timeout=self._timeout)
-        self._require_success(operation, state)
+        return self._result(operation, state)
 
 
 class AsyncScheduleClient(_ScheduleHandle):
@@ -143,6 +164,16 @@ class AsyncScheduleClient(_ScheduleHandle):
         """See ScheduleClient.resume."""
         await self._run(RESUME_SCHEDULE)
 
+    async def trigger(self) -> str:
+        """See ScheduleClient.trigger."""
+        instance_id: str = await self._run(TRIGGER_OPERATION)
+        return instance_id
+
+    async def backfill(self, first: datetime, last: datetime) -> list[str]:
+        """See ScheduleClient.backfill."""
+        instance_ids: list[str] = await self._run(BACKFILL_OPERATION, ScheduleBackfillRequest(first, last))
+        return instance_ids
+
     async def delete(self) -> None:
         """See ScheduleClient.delete."""
         await self._run(DELETE_OPERATION)
@@ -151,13 +182,13 @@ class AsyncScheduleClient(_ScheduleHandle):
         """See ScheduleClient.describe."""
         return self._description(await self._client.get_entity(self._entity_id))
 
-    async def _run(self, operation: str, input: Any = None) -> None:
+    async def _run(self, operation: str, input: Any = None) -> Any:
         request = self._request(operation, input)
         instance_id = await self._client.schedule_new_orchestration(
             execute_schedule_operation_orchestrator, input=request
         )
         state = await self._client.wait_for_orchestration_completion(instance_id, timeout=self._timeout)
-        self._require_success(operation, state)
+        return self._result(operation, state)
 
 
 class ScheduledTaskClient:

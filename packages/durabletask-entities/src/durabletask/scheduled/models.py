@@ -165,6 +165,14 @@ class ScheduleUpdateOptions:
 
 
 @dataclass
+class ScheduleBackfillRequest:
+    """A time for which to make up what a schedule would have started; a naive time is in UTC."""
+
+    first: datetime
+    last: datetime
+
+
+@dataclass
 class ScheduleQuery:
     """Which schedules to list; every filter that is set must hold.
 

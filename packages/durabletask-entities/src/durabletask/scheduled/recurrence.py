@@ -53,7 +53,7 @@ def _starts(configuration: "ScheduleConfiguration", begin: datetime, first: date
 
 def _cron_starts(expression: str, time_zone: str | None, first: datetime) -> Iterator[datetime]:
     try:
-        from cronsim import CronSim, CronSimError
+        from cronsim import CronSim, CronSimError  # type: ignore[import-not-found,unused-ignore]  # an extra
     except ModuleNotFoundError as error:
         raise RuntimeError(
             "Schedules with a cron expression need another package: pip install durabletask-entities[cron]"

@@ -2,12 +2,14 @@
 
 import logging
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Any, Final
 
 from durabletask.entities import DurableEntity
-from durabletask.scheduled import texts
+from durabletask.scheduled import recurrence, texts
 from durabletask.scheduled.exceptions import ScheduleInvalidTransitionError
 from durabletask.scheduled.models import (
+    ScheduleBackfillRequest,
     ScheduleConfiguration,
     ScheduleCreationOptions,
     ScheduleState,
@@ -25,9 +27,12 @@ from durabletask.scheduled.transitions import (
 ENTITY_NAME: Final = "schedule"
 DELETE_OPERATION: Final = "delete"
 RUN_SCHEDULE_OPERATION: Final = "run_schedule"
+TRIGGER_OPERATION: Final = "trigger_schedule"
+BACKFILL_OPERATION: Final = "backfill_schedule"
 
 _logger = logging.getLogger("durabletask.scheduled")
-_REPLANNED: Final = frozenset({"interval", "start_at"})
+_REPLANNED: Final = frozenset({"interval", "start_at", "cron", "time_zone"})
+_MOST_BACKFILLED: Final = 1000
 
 
 class Schedule(DurableEntity):
@@ -65,6 +70,33 @@ class Schedule(DurableEntity):
         self._enter(state, RESUME_SCHEDULE, ScheduleStatus.ACTIVE)
         self._plan_anew(state)
 
+    def trigger_schedule(self, _: Any = None) -> str:
+        """Start the orchestration now, paused or not, and return its id; the planned starts stay as they are."""
+        return self._start(_configuration(self._state()), _now())
+
+    def backfill_schedule(self, request: ScheduleBackfillRequest) -> list[str]:
+        """Start what the schedule would have started in a time that has passed, and return the ids, oldest first.
+
+        Raises ValueError for a time that has not passed, for more than 1,000 starts, and for a schedule with a
+        fixed instance id, whose starts would replace one another.
+        """
+        state, now = self._state(), _now()
+        configuration = _configuration(state)
+        first, last = texts.utc(request.first), texts.utc(request.last)
+        if last > now:
+            raise ValueError(f"A backfill is for a time that has passed, got one up to {last.isoformat()}.")
+        if configuration.orchestration_instance_id is not None:
+            raise ValueError("A schedule with a fixed instance id cannot be backfilled: its starts share that id.")
+        if configuration.start_at is not None:
+            first = max(first, texts.utc(configuration.start_at))
+        if configuration.end_at is not None:
+            last = min(last, texts.utc(configuration.end_at))
+        starts = recurrence.starts_between(configuration, _begin(state, configuration, now), first, last)
+        found = list(islice(starts, _MOST_BACKFILLED + 1))
+        if len(found) > _MOST_BACKFILLED:
+            raise ValueError(f"A backfill starts at most {_MOST_BACKFILLED:,} instances; ask for a shorter time.")
+        return [self._start(configuration, due) for due in found]
+
     def run_schedule(self, execution_token: str) -> None:
         """Start the orchestration if it is time to, and plan the next start; void tokens are ignored."""
         state = self._state()
@@ -78,7 +110,7 @@ class Schedule(DurableEntity):
         if due <= now and not _is_over(configuration, due):
             self._start(configuration, due)
             state.last_run_at = due
-            due = _next_run(state, configuration, now)
+            due = recurrence.next_start(configuration, _begin(state, configuration, now), now)
         if _is_over(configuration, due):
             self.delete()
             return
@@ -106,9 +138,9 @@ class Schedule(DurableEntity):
             entity_id = self.entity_context.entity_id
             self.signal_entity(entity_id, RUN_SCHEDULE_OPERATION, state.execution_token, state.next_run_at)
 
-    def _start(self, configuration: ScheduleConfiguration, due: datetime) -> None:
+    def _start(self, configuration: ScheduleConfiguration, due: datetime) -> str:
         instance_id = configuration.orchestration_instance_id or f"{configuration.schedule_id}-{due.isoformat()}"
-        self.schedule_new_orchestration(
+        return self.schedule_new_orchestration(
             configuration.orchestration_name, configuration.orchestration_input, instance_id
         )
 
@@ -119,7 +151,7 @@ def _now() -> datetime:
 
 def _configuration(state: ScheduleState) -> ScheduleConfiguration:
     if state.schedule_configuration is None:
-        raise ValueError("The schedule's state has no configuration; create the schedule again.")
+        raise ValueError("There is no such schedule; create it first.")
     return state.schedule_configuration
 
 
@@ -131,15 +163,7 @@ def _first_run(state: ScheduleState, configuration: ScheduleConfiguration, now: 
     is_late = _begin(state, configuration, now) <= now
     if is_late and configuration.start_immediately_if_late and state.last_run_at is None:
         return now
-    return _next_run(state, configuration, now)
-
-
-def _next_run(state: ScheduleState, configuration: ScheduleConfiguration, now: datetime) -> datetime:
-    """The first moment after ``now`` that is a whole number of intervals after the beginning."""
-    begin = _begin(state, configuration, now)
-    if begin > now:
-        return begin
-    return begin + configuration.interval * ((now - begin) // configuration.interval + 1)
+    return recurrence.next_start(configuration, _begin(state, configuration, now), now)
 
 
 def _is_over(configuration: ScheduleConfiguration, due: datetime) -> bool:

@@ -5,6 +5,7 @@ Each function changes the instance in place and notes in the commit what has to 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -136,15 +137,27 @@ def close_task(instance: Instance, task: OpenTask, commit: Commit) -> None:
     instance.open_tasks.pop(task.key, None)
     if instance.by_id is not None:
         instance.by_id.pop((task.kind, task.identity), None)
-    commit.closed.append(task.key)
+    _note_closed([task.key], commit)
 
 
 def close_all_tasks(instance: Instance, commit: Commit) -> None:
     """The generation ends: nothing is waited for any more, and no entity stays locked."""
     commit.messages.extend(entity_sections.releases(instance))
-    commit.closed.extend(instance.open_tasks)
+    _note_closed(instance.open_tasks, commit)
     instance.open_tasks.clear()
     instance.by_id = None
+
+
+def _note_closed(keys: Iterable[int], commit: Commit) -> None:
+    """What the same commit has opened is never written."""
+    if not commit.opened:
+        commit.closed.extend(keys)
+        return
+    gone = set(keys)
+    never = {task.key for _, task in commit.opened if task.key in gone}
+    if never:
+        commit.opened = [(owner, task) for owner, task in commit.opened if task.key not in never]
+    commit.closed.extend(sorted(gone - never))
 
 
 def append_history(instance: Instance, key: int, encoded: list[bytes], commit: Commit) -> None:
