@@ -27,7 +27,7 @@ from pathlib import Path
 from durabletask.client import TaskHubGrpcClient
 from kill_rounds import Site, check
 from programs import ProgramError
-from workload import Load, Lost, mixture
+from workload import QUIET, Load, Lost, mixture
 
 MEASURE_SECONDS = 10.0
 STARTERS = 48
@@ -162,7 +162,7 @@ def run(folder: Path, minutes: float, share: float, seed: int) -> int:
     """
     site = Site(folder)
     load = Load(site.address, threads=STARTERS)
-    client = TaskHubGrpcClient(host_address=site.address)
+    client = TaskHubGrpcClient(host_address=site.address, logger=QUIET)
     stop = threading.Event()
     soak = Soak(load, random.Random(seed))
     vitals = Vitals(site.pid("scheduler"), site.database)

@@ -11,12 +11,10 @@ from __future__ import annotations
 import logging
 import os
 import random
-import signal
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -41,6 +39,8 @@ CHANNEL = GrpcChannelOptions(
     raw_options=[("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
 )
 TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
+QUIET = logging.getLogger("workload")
+QUIET.setLevel(logging.WARNING)
 
 
 class Lost(Exception):
@@ -64,21 +64,21 @@ def step(ctx: task.ActivityContext, call: list[Any]) -> int:
     return int(value) + 1
 
 
-def chain(ctx: task.OrchestrationContext, steps: int) -> Iterator[Any]:
+def chain(ctx: task.OrchestrationContext, steps: int) -> Generator[Any, Any, Any]:
     value = 0
     for number in range(steps):
         value = yield ctx.call_activity(step, input=[f"{ctx.instance_id}/{number}", value])
     return value
 
 
-def fan_out(ctx: task.OrchestrationContext, width: int) -> Iterator[Any]:
+def fan_out(ctx: task.OrchestrationContext, width: int) -> Generator[Any, Any, Any]:
     results = yield task.when_all(
         [ctx.call_activity(step, input=[f"{ctx.instance_id}/{number}", number]) for number in range(width)]
     )
     return sum(results)
 
 
-def timers(ctx: task.OrchestrationContext, count: int) -> Iterator[Any]:
+def timers(ctx: task.OrchestrationContext, count: int) -> Generator[Any, Any, Any]:
     value = 0
     for number in range(count):
         yield ctx.create_timer(TIMER)
@@ -86,7 +86,7 @@ def timers(ctx: task.OrchestrationContext, count: int) -> Iterator[Any]:
     return value
 
 
-def parent(ctx: task.OrchestrationContext, children: int) -> Iterator[Any]:
+def parent(ctx: task.OrchestrationContext, children: int) -> Generator[Any, Any, Any]:
     results = yield task.when_all(
         [
             ctx.call_sub_orchestrator(chain, input=CHILD_STEPS, instance_id=f"{ctx.instance_id}:{number}")
@@ -96,7 +96,7 @@ def parent(ctx: task.OrchestrationContext, children: int) -> Iterator[Any]:
     return sum(results)
 
 
-def collect(ctx: task.OrchestrationContext, numbers: int) -> Iterator[Any]:
+def collect(ctx: task.OrchestrationContext, numbers: int) -> Generator[Any, Any, Any]:
     """Wait for all numbers. A client that had to ask again may have sent some of them twice."""
     seen: set[int] = set()
     while len(seen) < numbers:
@@ -104,7 +104,7 @@ def collect(ctx: task.OrchestrationContext, numbers: int) -> Iterator[Any]:
     return sorted(seen)
 
 
-def generations(ctx: task.OrchestrationContext, state: list[int]) -> Iterator[Any]:
+def generations(ctx: task.OrchestrationContext, state: list[int]) -> Generator[Any, Any, Any]:
     """``state``: how many generations are left, and the value so far."""
     left, value = state
     value = yield ctx.call_activity(step, input=[f"{ctx.instance_id}/{left}", value])
@@ -114,7 +114,7 @@ def generations(ctx: task.OrchestrationContext, state: list[int]) -> Iterator[An
     return None
 
 
-def gather(ctx: task.OrchestrationContext, state: list[Any]) -> Iterator[Any]:
+def gather(ctx: task.OrchestrationContext, state: list[Any]) -> Generator[Any, Any, Any]:
     """One number a generation; those that come meanwhile are carried over. ``state``: how many, and which."""
     wanted, seen = state
     seen = sorted({*seen, (yield ctx.wait_for_external_event("number"))})
@@ -161,15 +161,12 @@ KINDS = (
 
 def run_worker(address: str) -> None:
     """Run a worker until SIGTERM."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with TaskHubGrpcWorker(host_address=address, channel_options=CHANNEL) as worker:
-        worker.add_activity(step)
-        for kind in KINDS:
-            worker.add_orchestrator(kind.orchestrator)
-        worker.start()
-        print(WORKER_READY, flush=True)
-        stop.wait()
+    worker = TaskHubGrpcWorker(host_address=address, channel_options=CHANNEL)
+    worker.add_activity(step)
+    for kind in KINDS:
+        worker.add_orchestrator(kind.orchestrator)
+    print(WORKER_READY, flush=True)
+    worker.run()
 
 
 # --- what clients ask for, and look at afterwards
@@ -195,9 +192,7 @@ class Load:
     """
 
     def __init__(self, address: str, *, patience: float = 60.0, threads: int = 8) -> None:
-        quiet = logging.getLogger("workload")
-        quiet.setLevel(logging.WARNING)
-        self._client = TaskHubGrpcClient(host_address=address, channel_options=CHANNEL, logger=quiet)
+        self._client = TaskHubGrpcClient(host_address=address, channel_options=CHANNEL, logger=QUIET)
         self._channel = grpc.insecure_channel(address, CHANNEL.to_grpc_options())
         self._stub = TaskHubSidecarServiceStub(self._channel)
         self._patience = patience
@@ -270,8 +265,8 @@ class Load:
         chunks = self._stub.StreamInstanceHistory(pb.StreamInstanceHistoryRequest(instanceId=instance.instance_id))
         events = [event for chunk in chunks for event in chunk.events]
         for asked, answered in _PAIRS:
-            wanted = Counter(event.eventId for event in events if event.HasField(asked))
-            found = Counter(_task_id(event, answered) for event in events if event.HasField(answered))
+            wanted = Counter(event.eventId for event in events if event.WhichOneof("eventType") == asked)
+            found = Counter(_task_id(event, answered) for event in events if event.WhichOneof("eventType") == answered)
             if wanted != found:
                 raise Lost(f"{instance.instance_id}: {asked} {dict(wanted)}, but {answered} {dict(found)}")
         raised = Counter(int(event.eventRaised.input.value) for event in events if event.HasField("eventRaised"))

@@ -175,6 +175,22 @@ def test_a_timer_does_not_fire_early_because_something_else_arrives(site, do, to
     assert time.monotonic() - begun > 0.9
 
 
+def test_timers_that_are_due_together_all_fire_and_each_once(site, do):
+    """Lesson 55."""
+    worker = site.worker()
+    site.start("a")
+    at = time.time_ns() + SECOND // 5
+    worker.step(*[do.timer(number, seconds=at // SECOND, nanos=at % SECOND) for number in range(50)])
+    fired: Counter[int] = Counter()
+    while len(fired) < 50:
+        item = worker.turn()
+        events = item.orchestratorRequest.newEvents
+        fired.update(event.timerFired.timerId for event in events if event.HasField("timerFired"))
+        worker.answer(item, *([do.complete()] if len(fired) == 50 else []))
+    assert fired == Counter(range(50))
+    assert site.kinds("a").count("timerFired") == 50
+
+
 class SteppedClock:
     """A system time that can be set, beside the time that elapses."""
 

@@ -245,6 +245,14 @@ class TestCalls:
         assert actions[0].sendEntityMessage.entityUnlockSent.criticalSectionId == "section"
         assert actions[1].completeOrchestration.result.value == "5"
 
+    def test_a_failure_that_comes_after_the_end_changes_nothing(self) -> None:
+        def orch(ctx: task.OrchestrationContext, _: Any) -> Steps:
+            yield task.when_any([ctx.call_entity(A, "get"), ctx.wait_for_external_event("enough")])
+
+        instance = Instance(orch)
+        instance.turn(raised("enough"), failed(instance.request_id))
+        assert instance.output == "" and instance.observed[-1] == "ignored"
+
     @pytest.mark.parametrize("entity", ["@Counter@a", A])
     def test_an_entity_may_be_given_as_its_text(self, entity: Any) -> None:
         def orch(ctx: task.OrchestrationContext, _: Any) -> Steps:
@@ -625,3 +633,26 @@ class TestDeterminism:
         actions, _ = replayed(instance.registry, instance.history, [raised("x")])
         (action,) = actions
         assert action.completeOrchestration.failureDetails.errorType.endswith("NonDeterminismError")
+
+    def test_a_warm_run_gives_back_only_what_it_still_holds(self) -> None:
+        def orch(ctx: task.OrchestrationContext, _: Any) -> Steps:
+            for entity in (A, B):
+                with (yield ctx.lock_entities([entity])):
+                    yield ctx.wait_for_external_event("go")
+
+        def request_of(actions: list[pb.OrchestratorAction]) -> str:
+            return actions[-1].sendEntityMessage.entityLockRequested.criticalSectionId
+
+        run = OrchestrationRun("i", registry_of(orch), RunOptions())
+        section_id = request_of(run.advance([started()]).actions)
+        run.confirm()
+        run.advance([granted(section_id)])
+        run.confirm()
+        section_id = request_of(run.advance([raised("go")]).actions)
+        run.confirm()
+        run.advance([granted(section_id)])
+        run.confirm()
+        unknown = pb.HistoryEvent()
+        *unlocks, completion = run.advance([unknown]).actions
+        assert [a.sendEntityMessage.entityUnlockSent.targetInstanceId.value for a in unlocks] == ["@counter@b"]
+        assert completion.completeOrchestration.orchestrationStatus == pb.ORCHESTRATION_STATUS_FAILED

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 logger = logging.getLogger("durabletask_scheduler.transport")
 
@@ -34,8 +34,9 @@ class CallbackThread:
     """
 
     def __init__(self) -> None:
-        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._inbox: queue.SimpleQueue[Callback] = queue.SimpleQueue()
+        # Reentrant, because a collection of garbage in the midst of it may end a call, which runs its callbacks.
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._order = itertools.count()
         self._deadlines: list[tuple[float, int, weakref.ref[Watched]]] = []
@@ -43,36 +44,36 @@ class CallbackThread:
         self._stopping = False
 
     def run_soon(self, callback: Callback) -> None:
-        self._send(callback)
+        with self._lock:
+            self._inbox.put(callback)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="durabletask-channel", daemon=True)
+                self._thread.start()
 
     def watch(self, deadline: float, call: Watched) -> None:
-        self._send((deadline, next(self._order), weakref.ref(call)))
+        entry = (deadline, next(self._order), weakref.ref(call))
+        with self._lock:
+            heapq.heappush(self._deadlines, entry)
+            if len(self._deadlines) >= self._compact_at:
+                self._compact()
+            is_next = self._deadlines[0] is entry
+        if is_next:
+            # Only then: to wake the thread for every call would cost more than most calls do.
+            self.run_soon(_nothing_to_do)
 
     def stop(self) -> None:
         self._stopping = True
         # No lock: this also runs when a channel is collected, wherever that happens.
         self._inbox.put(_nothing_to_do)
 
-    def _send(self, item: Any) -> None:
-        with self._lock:
-            self._inbox.put(item)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="durabletask-channel", daemon=True)
-                self._thread.start()
-
     def _run(self) -> None:
         while not (self._stopping and self._finished()):
             try:
-                item = self._inbox.get(timeout=self._until_next_deadline())
+                callback = self._inbox.get(timeout=self._until_next_deadline())
             except queue.Empty:
                 self._expire_due()
-                continue
-            if isinstance(item, tuple):
-                heapq.heappush(self._deadlines, item)
-                if len(self._deadlines) >= self._compact_at:
-                    self._compact()
             else:
-                _run_callback(item)
+                run_callback(callback)
 
     def _finished(self) -> bool:
         with self._lock:
@@ -83,15 +84,20 @@ class CallbackThread:
             return True
 
     def _until_next_deadline(self) -> float | None:
-        if not self._deadlines:
-            return None
-        return bounded(self._deadlines[0][0] - time.monotonic())
+        with self._lock:
+            return bounded(self._deadlines[0][0] - time.monotonic()) if self._deadlines else None
 
     def _expire_due(self) -> None:
-        while self._deadlines and self._deadlines[0][0] <= time.monotonic():
-            call = heapq.heappop(self._deadlines)[2]()
+        while (due := self._pop_due()) is not None:
+            call = due()
             if call is not None:
                 call.expire()
+
+    def _pop_due(self) -> weakref.ref[Watched] | None:
+        with self._lock:
+            if self._deadlines and self._deadlines[0][0] <= time.monotonic():
+                return heapq.heappop(self._deadlines)[2]
+            return None
 
     def _compact(self) -> None:
         """Forget calls that ended before their deadline."""
@@ -104,7 +110,8 @@ def _nothing_to_do() -> None:
     pass
 
 
-def _run_callback(callback: Callback) -> None:
+def run_callback(callback: Callback) -> None:
+    """Call it; what it raises is reported and goes no further."""
     try:
         callback()
     except Exception:

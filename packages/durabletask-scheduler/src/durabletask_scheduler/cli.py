@@ -10,9 +10,7 @@ import ipaddress
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
@@ -165,9 +163,10 @@ def _serve(options: argparse.Namespace) -> int:
     from durabletask_scheduler.scheduler import Scheduler
     from durabletask_scheduler.server import ServerOptions
     from durabletask_scheduler.service import ServiceOptions
+    from durabletask_scheduler.signals import StopSignals
 
     configure(options.log_level, options.log_format)
-    stop = _stop_on_signals()
+    signals = StopSignals()
     hubs: list[str] = options.task_hubs or options.default_task_hubs
     scheduler = Scheduler(
         options.db,
@@ -192,26 +191,11 @@ def _serve(options: argparse.Namespace) -> int:
             f"data in {data} (synchronous={options.synchronous.upper()})\n"
         )
         sys.stdout.flush()
-        # Windows delivers signals only between waits.
-        while not stop.wait(0.5 if os.name == "nt" else None):
-            pass
+        signals.wait()
         logger.info("stopping")
     finally:
         scheduler.stop(STOP_SECONDS)
     return 0
-
-
-def _stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set; a second one has its usual effect."""
-    stop = threading.Event()
-
-    def on_signal(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    return stop
 
 
 def _is_loopback(host: str) -> bool:

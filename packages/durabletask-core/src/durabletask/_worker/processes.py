@@ -6,7 +6,6 @@ answer comes back as the protocol's response. What a payload holds is never pick
 
 import logging
 import multiprocessing
-import os
 import pickle
 import signal
 import threading
@@ -14,6 +13,7 @@ from functools import cache
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from operator import attrgetter
+from os import _exit
 from typing import Any, Final
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -205,7 +205,7 @@ def _end_with_worker() -> None:
     worker = multiprocessing.parent_process()
     if worker is not None:
         wait([worker.sentinel])
-        os._exit(1)
+        _exit(1)
 
 
 def _respond(location: str, request: pb.ActivityRequest, options: ActivityOptions) -> pb.ActivityResponse:

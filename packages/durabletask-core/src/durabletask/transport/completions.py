@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import grpc
 from google.protobuf.message import Message
@@ -131,7 +132,20 @@ class Outbox:
         with self._lock:
             if delivery in self._in_flight:
                 self._in_flight[delivery] = call
-        call.add_done_callback(lambda done: self._finish(delivery, _refusal(done)))
+        # Calls inside this process offer to skip their callback thread.
+        prompt = getattr(call, "add_prompt_callback", None)
+        if prompt is None:
+            call.add_done_callback(lambda done: self._finish(delivery, _refusal(done)))
+        else:
+            prompt(partial(self._answered, delivery))
+
+    def _answered(self, delivery: Delivery, call: FutureCall) -> None:
+        """On the server's thread: it is kept only for what is sure not to block, the usual case."""
+        refusal = _refusal(call)
+        if refusal is None:
+            self._finish(delivery, None)
+        else:
+            self._clock.call_later(0, partial(self._finish, delivery, refusal))
 
     def _finish(self, delivery: Delivery, refusal: Refusal | None) -> None:
         with self._lock:

@@ -103,7 +103,6 @@ class EntityRun:
         if not lock_set:
             raise RuntimeError("lock_entities() needs at least one entity, got none.")
         run = self._run
-        self._forget_given_back()
         action = pb.OrchestratorAction(id=run.ledger.next_id())
         requested = action.sendEntityMessage.entityLockRequested
         requested.criticalSectionId = run.new_uuid()
@@ -162,6 +161,7 @@ class EntityRun:
             return False
         section.is_held = True
         self._lock_request = None
+        self._forget_given_back()
         self._on_server.update(((section_id, entity_id), None) for entity_id in section.lock_set)
         task = request.task
         if self._run.ledger.take(request.action.id, LOCK) is not None and isinstance(task, CompletableTask):

@@ -15,7 +15,12 @@ LEFT_OUT = "left out: nested too deeply for the task hub"
 
 
 def bounded(details: pb.TaskFailureDetails, depth: int) -> pb.TaskFailureDetails:
-    """The details themselves if at most ``depth`` levels deep, else a copy that is cut there and says so."""
+    """The details themselves if not too deep, else a copy that is cut there and says so.
+
+    Args:
+        depth: how many causes, one within the other. Properties, each level of which takes up to three of
+            protobuf's, may be nested half as deeply.
+    """
     if _fits(details, depth):
         return details
     copy = pb.TaskFailureDetails()
@@ -28,7 +33,7 @@ def _fits(details: pb.TaskFailureDetails, depth: int) -> bool:
     levels = 0
     current = details
     while levels < depth:
-        if any(not _shallow(value, depth) for value in current.properties.values()):
+        if any(not _shallow(value, depth // 2) for value in current.properties.values()):
             return False
         if not current.HasField("innerFailure"):
             return True
@@ -41,7 +46,7 @@ def _cut(details: pb.TaskFailureDetails, depth: int) -> None:
     current = details
     for _ in range(depth):
         for name, value in current.properties.items():
-            if not _shallow(value, depth):
+            if not _shallow(value, depth // 2):
                 current.properties[name].string_value = LEFT_OUT
         if not current.HasField("innerFailure"):
             return

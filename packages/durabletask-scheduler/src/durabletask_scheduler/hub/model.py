@@ -60,8 +60,8 @@ class Limits:
             their names and values together, in UTF-8.
         custom_status_bytes: length of the custom status, in UTF-8; a longer one fails the orchestration.
         actions: what one turn may ask for; more fails the orchestration.
-        failure_depth: how many causes of a failure are kept, and how deeply its properties may be nested.
-            Deeper ones are replaced by a text that says so: protobuf reads 100 levels at most.
+        failure_depth: how many causes of a failure are kept, one within the other; its properties may be nested
+            half as deeply. Deeper ones are replaced by a text that says so: protobuf reads 100 levels at most.
     """
 
     history_events: int = 200_000

@@ -1,0 +1,32 @@
+"""Waiting for the signal to stop, on the main thread."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+_STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignals:
+    """SIGTERM and SIGINT, taken note of from now on; a second one of its kind has its usual effect.
+
+    The interpreter writes every signal to a socket, whichever thread the system interrupts and whatever the main
+    thread is doing. Waiting for an event that the handler sets would miss one that comes just before the wait.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in _STOP:
+            signal.signal(number, _usual_effect_next_time)
+
+    def wait(self) -> None:
+        """Return when one of the two signals has come."""
+        while self._reader.recv(1)[0] not in _STOP:
+            continue
+
+
+def _usual_effect_next_time(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
