@@ -331,7 +331,9 @@ def test_queries_filter_and_page(hub: Hub) -> None:
     versioned = client.get_all_orchestration_states(OrchestrationQuery(version="1.0", max_instance_count=2))
     assert sorted(s.instance_id for s in versioned) == ["q-1", "q-3", "q-5"]
     assert {s.version for s in versioned} == {"1.0"}
-    assert client.list_instance_ids(page_size=3).items == ids[:3]
+    first = client.list_instance_ids(page_size=4)
+    rest = client.list_instance_ids(page_size=4, continuation_token=first.continuation_token)
+    assert len(first.items) == 4 and sorted(first.items + rest.items) == ids
 
 
 def test_an_instance_survives_a_restart_of_scheduler_and_worker(hub: Hub) -> None:

@@ -173,7 +173,9 @@ def _serve(options: argparse.Namespace) -> int:
         task_hubs=hubs,
         synchronous=options.synchronous,
         server_options=ServerOptions(max_receive_bytes=options.max_message_size),
-        service_options=ServiceOptions(limits=Limits(history_events=options.max_history_events)),
+        service_options=ServiceOptions(
+            limits=Limits(history_events=options.max_history_events), on_failure=signals.give_up
+        ),
     )
     try:
         scheduler.start()
@@ -191,11 +193,11 @@ def _serve(options: argparse.Namespace) -> int:
             f"data in {data} (synchronous={options.synchronous.upper()})\n"
         )
         sys.stdout.flush()
-        signals.wait()
+        asked_to = signals.wait()
         logger.info("stopping")
     finally:
         scheduler.stop(STOP_SECONDS)
-    return 0
+    return 0 if asked_to else 1
 
 
 def _is_loopback(host: str) -> bool:

@@ -190,6 +190,7 @@ class Engine:
             logger.critical("The engine stopped because of an unexpected error", exc_info=True)
             with self._gate:
                 self._accepting = False
+            self.options.on_failure()
             raise
         finally:
             self._shut_down()

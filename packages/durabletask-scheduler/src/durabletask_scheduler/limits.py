@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from durabletask_scheduler.clock import Clock, SystemClock
@@ -27,6 +28,10 @@ USUAL_RECEIVE_BYTES = 4 * 1024 * 1024
 """The largest message that gRPC accepts unless told otherwise, and so what most workers accept."""
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
     """How the service behaves; every default is meant for production.
@@ -49,6 +54,8 @@ class ServiceOptions:
         history_warning: events in one generation after which a warning is logged, once a generation.
         worker_losses: how often in a row a work item larger than most workers accept may be lost together with
             the stream that it was sent on; then the orchestration or activity fails.
+        on_failure: called on any thread when an unexpected error has ended the service's work for good; calls
+            are refused from then on, and what is stored is taken up by the next start.
         clock: the time. One that is not the system's may serve one service at a time.
     """
 
@@ -66,6 +73,7 @@ class ServiceOptions:
     parked_waits: int = 100_000
     history_warning: int = 10_000
     worker_losses: int = 3
+    on_failure: Callable[[], None] = _nothing
     clock: Clock = field(default_factory=SystemClock)
 
 

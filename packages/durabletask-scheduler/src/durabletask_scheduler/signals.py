@@ -6,6 +6,8 @@ import signal
 import socket
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
+# No signal has this number.
+_GIVEN_UP = 0
 
 
 class StopSignals:
@@ -22,10 +24,15 @@ class StopSignals:
         for number in _STOP:
             signal.signal(number, _usual_effect_next_time)
 
-    def wait(self) -> None:
-        """Return when one of the two signals has come."""
-        while self._reader.recv(1)[0] not in _STOP:
+    def give_up(self) -> None:
+        """End the wait although no signal has come; any thread."""
+        self._writer.send(bytes([_GIVEN_UP]))
+
+    def wait(self) -> bool:
+        """Return when one of the two signals has come (True), or somebody has given up (False)."""
+        while (number := self._reader.recv(1)[0]) not in (*_STOP, _GIVEN_UP):
             continue
+        return number != _GIVEN_UP
 
 
 def _usual_effect_next_time(number: int, _: object) -> None:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_scheduler.clock import SystemClock
 from durabletask_scheduler.hub import turns
 from durabletask_scheduler.hub.model import HubError
 from durabletask_scheduler.service import SchedulerService, ServiceOptions
@@ -290,3 +291,36 @@ class TestSmallMemory:
             runtime.answer(turn).result(5)
             turn = worker.next()
             assert len(turn.orchestratorRequest.pastEvents) == 2 * number
+
+
+class BrokenClock(SystemClock):
+    """Fails when it is told to, which nothing in the engine expects."""
+
+    broken = False
+
+    def patience(self, due, under_way):
+        if self.broken:
+            raise RuntimeError("the clock is broken")
+        return super().patience(due, under_way)
+
+
+class TestTheEnd:
+    clock = BrokenClock()
+    told = threading.Event()
+
+    @pytest.fixture
+    def options(self):
+        return ServiceOptions(clock=self.clock, on_failure=self.told.set)
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_an_engine_that_can_go_on_no_more_says_so_and_leaves_nobody_waiting(self, runtime):
+        """A supervisor is to start it again; calls must not hang meanwhile."""
+        runtime.start("a")
+        waiting = runtime.wait("a")
+        self.clock.broken = True
+        runtime.begin("GetInstance", pb.GetInstanceRequest(instanceId="a"))
+        assert self.told.wait(5)
+        assert waiting.exception(5).code == "UNAVAILABLE"
+        with pytest.raises(HubError) as caught:
+            runtime.start("b")
+        assert caught.value.code == "UNAVAILABLE"
