@@ -209,6 +209,14 @@ def test_thousands_wait_and_leave_nothing_behind(site, do):
     assert one.result().orchestrationState.output.value == "done"
 
 
+def test_a_burst_of_calls_is_served_and_not_shed(site):
+    """gRPC servers CANCEL what exceeds 1,000 waiting calls unless told otherwise; workers lost completions by it."""
+    request = pb.GetInstanceRequest(instanceId="nobody")
+    calls = [site.stub.GetInstance.future(request) for _ in range(5_000)]
+    assert [call.code() for call in calls if call.exception() is not None] == []
+    assert not any(call.result().exists for call in calls)
+
+
 class TestLargeWorkItems:
     """Scenario 16: beyond the 4 MiB that most workers accept."""
 
