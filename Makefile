@@ -9,7 +9,7 @@ ARGS ?=
 TOOLS := .venv/$(notdir $(PYTHON))
 BIN := $(TOOLS)/bin
 READY := $(TOOLS)/ready
-SCRIPTS := demo test unit lint format types proto proto-check bench build
+SCRIPTS := demo demo-entities test unit lint format types proto proto-check bench build
 
 .PHONY: $(SCRIPTS) bootstrap clean help
 
@@ -34,7 +34,8 @@ clean:
 	rm -rf .venv dist packages/*/dist
 
 help:
-	@echo "make demo         the versioning sample on our scheduler, from nothing to its results"
-	@echo "make test         lint, types, stubs and every test"
-	@echo "make unit         the tests only; ARGS reach pytest"
+	@echo "make demo           the versioning sample on our scheduler, from nothing to its results"
+	@echo "make demo-entities  the entities samples: a counter, and transfers under locks"
+	@echo "make test           lint, types, stubs and every test"
+	@echo "make unit           the tests only; ARGS reach pytest"
 	@echo "make lint format types proto proto-check bench build clean"

@@ -161,10 +161,10 @@ def kept_by_a_step() -> float:
 
 CHECKS = (
     Check(
-        "Python calls of an orchestration of one activity", lambda: calls_of(programs.single, 1, times=SINGLES), 1_600
+        "Python calls of an orchestration of one activity", lambda: calls_of(programs.single, 1, times=SINGLES), 1_350
     ),
-    Check("Python calls of a step of a chain", lambda: calls_of_a_step(SHORT, LONG), 750),
-    Check("Python calls of an activity of a fan-out", lambda: calls_of(programs.fan, WIDTH) / WIDTH, 310),
+    Check("Python calls of a step of a chain", lambda: calls_of_a_step(SHORT, LONG), 620),
+    Check("Python calls of an activity of a fan-out", lambda: calls_of(programs.fan, WIDTH) / WIDTH, 295),
     Check("Python calls of a late step / of an early step", growth_of_calls, 1.2),
     Check("Python calls of a step, replayed / warm", cold_to_warm, 5, at_least=True),
     Check("CPU of a step of a long chain / of a short one", growth_of_cpu, 1.4),

@@ -16,9 +16,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,9 +52,15 @@ class Figures:
 
 
 class Site:
-    """A scheduler and two workers that can be killed and started again."""
+    """A scheduler and two workers that can be killed and started again.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where the scheduler's file and the ledger are.
+        workload: the script beside this one that runs a worker; it is given the scheduler's address.
+    """
+
+    def __init__(self, folder: Path, workload: str = "workload.py") -> None:
+        self._workload = workload
         self.database = folder / "hub.db"
         self.ledger = folder / "ledger"
         self._port = free_port()
@@ -83,8 +90,25 @@ class Site:
     def _start(self, name: str) -> Program:
         if name == "scheduler":
             return start_scheduler(self.database, self._port, timeout=START_SECONDS)
-        command = [sys.executable, str(Path(__file__).with_name("workload.py")), self.address]
+        command = [sys.executable, str(Path(__file__).with_name(self._workload)), self.address]
         return Program(name, command, environment={"LEDGER": str(self.ledger)})
+
+
+def kill_during(work: Callable[[], object], site: Site, chance: random.Random) -> Counter[str]:
+    """Kill one or two of the three while ``work`` runs on a thread, or soon after; returns who was killed how often.
+
+    Raises:
+        BaseException: what ``work`` has raised.
+    """
+    pauses = [chance.uniform(0, KILL_WITHIN_SECONDS) for _ in range(chance.randint(1, 2))]
+    victims = [chance.choice(("scheduler", *WORKERS)) for _ in pauses]
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        for pause, victim in zip(pauses, victims):
+            time.sleep(pause)
+            site.kill(victim)
+        working.result()
+    return Counter(victims)
 
 
 def run_round(site: Site, load: Load, number: int, instances: int, chance: random.Random, figures: Figures) -> None:
@@ -94,26 +118,8 @@ def run_round(site: Site, load: Load, number: int, instances: int, chance: rando
         Lost: something was lost or doubled.
     """
     started = mixture(f"round-{number}", instances, chance)
-    pauses = [chance.uniform(0, KILL_WITHIN_SECONDS) for _ in range(chance.randint(1, 2))]
-    victims = [chance.choice(("scheduler", *WORKERS)) for _ in pauses]
     site.ledger.write_text("")
-    failures: list[BaseException] = []
-
-    def start() -> None:
-        try:
-            load.start_all(started)
-        except BaseException as error:
-            failures.append(error)
-
-    starting = threading.Thread(target=start, name="starting")
-    starting.start()
-    for pause, victim in zip(pauses, victims):
-        time.sleep(pause)
-        site.kill(victim)
-        figures.kills[victim] += 1
-    starting.join()
-    if failures:
-        raise failures[0]
+    figures.kills += kill_during(lambda: load.start_all(started), site, chance)
     figures.slowest = max(figures.slowest, *load.finish_all(started))
     for instance in started:
         load.verify(instance)

@@ -34,6 +34,7 @@ CHILD_STEPS = 2
 # Long enough for a kill to find activities at work.
 STEP_SECONDS = 0.01
 RETRY_SECONDS = 0.05
+WAIT_SECONDS = 5
 # The default pauses of gRPC, up to two minutes, are for fleets; here a killed scheduler is back in a second.
 CHANNEL = GrpcChannelOptions(
     raw_options=[("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
@@ -192,7 +193,7 @@ class Load:
     """
 
     def __init__(self, address: str, *, patience: float = 60.0, threads: int = 8) -> None:
-        self._client = TaskHubGrpcClient(host_address=address, channel_options=CHANNEL, logger=QUIET)
+        self.client = TaskHubGrpcClient(host_address=address, channel_options=CHANNEL, logger=QUIET)
         self._channel = grpc.insecure_channel(address, CHANNEL.to_grpc_options())
         self._stub = TaskHubSidecarServiceStub(self._channel)
         self._patience = patience
@@ -200,7 +201,7 @@ class Load:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
-        self._client.close()
+        self.client.close()
         self._channel.close()
 
     def start(self, instance: Instance) -> None:
@@ -211,8 +212,8 @@ class Load:
         """
         instance.started_at = time.monotonic()
         policy = pb.OrchestrationIdReusePolicy()
-        self._insist(
-            lambda: self._client.schedule_new_orchestration(
+        self.insist(
+            lambda: self.client.schedule_new_orchestration(
                 instance.kind.orchestrator,
                 input=instance.kind.input,
                 instance_id=instance.instance_id,
@@ -221,8 +222,8 @@ class Load:
             done={grpc.StatusCode.ALREADY_EXISTS},
         )
         for number in range(instance.kind.events):
-            instance.retries[number] = self._insist(
-                lambda number=number: self._client.raise_orchestration_event(  # type: ignore[misc]
+            instance.retries[number] = self.insist(
+                lambda number=number: self.client.raise_orchestration_event(  # type: ignore[misc]
                     instance.instance_id, "number", data=number
                 )
             )
@@ -238,19 +239,25 @@ class Load:
         Raises:
             Lost: it did not complete in time, or not with what it should.
         """
-        states: list[OrchestrationState | None] = []
-
-        def wait() -> None:
-            states.append(self._client.wait_for_orchestration_completion(instance.instance_id, timeout=5))
-
-        self._insist(wait)
+        state = self.wait_for(instance.instance_id)
         taken = time.monotonic() - instance.started_at
-        state = states[-1]
         if state is None or state.runtime_status is not OrchestrationStatus.COMPLETED:
             raise Lost(f"{instance.instance_id} should have completed, but is {state}")
         if state.get_output() != instance.kind.result:
             raise Lost(f"{instance.instance_id} returned {state.get_output()}, expected {instance.kind.result}")
         return taken
+
+    def wait_for(self, instance_id: str) -> OrchestrationState | None:
+        """How it ended, or None if it does not exist.
+
+        Raises:
+            Lost: it did not end in time.
+        """
+        states: list[OrchestrationState | None] = []
+        self.insist(
+            lambda: states.append(self.client.wait_for_orchestration_completion(instance_id, timeout=WAIT_SECONDS))
+        )
+        return states[-1]
 
     def finish_all(self, instances: Iterable[Instance]) -> list[float]:
         """The same for many at once."""
@@ -274,7 +281,7 @@ class Load:
             if count > 1 + instance.retries[number]:
                 raise Lost(f"{instance.instance_id}: event {number} arrived {count} times")
 
-    def _insist(self, call: Callable[[], object], done: Iterable[grpc.StatusCode] = ()) -> int:
+    def insist(self, call: Callable[[], object], done: Iterable[grpc.StatusCode] = ()) -> int:
         """Repeat a call until the scheduler has answered it; returns how often it was repeated."""
         end = time.monotonic() + self._patience
         repeated = 0

@@ -94,7 +94,8 @@ def endpoint() -> Iterator[str]:
 @pytest.mark.parametrize("path", of_language("python"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_python_blocks_of_a_document_run(path: Path, endpoint: str, tmp_path: Path) -> None:
     parts = [block for block in blocks(path.read_text("utf-8")) if block.language == "python" and block.reason is None]
-    script = tmp_path / path.with_suffix(".py").name
+    # A script is found before any package, so it must not be called like one: azure.md would hide azure.
+    script = tmp_path / f"{path.stem}_document.py"
     script.write_text(program(parts).replace("localhost:8080", endpoint), encoding="utf-8")
     environment = {**os.environ, "ENDPOINT": f"http://{endpoint}", "TASKHUB": "default"}
     result = subprocess.run(

@@ -1,8 +1,9 @@
-"""W5: signals to entities."""
+"""W5 and W5h: signals to entities."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from drivers.protocol import Figures, Request, Skip
 from drivers.starts import bounded
 
 NAME = "counter"
+HOT_NAME = "hot"
 OPERATION = "add"
 SECONDS = 300.0
 LOOK_AGAIN = 0.005
@@ -37,6 +39,46 @@ def signals(deployment: Deployment, request: Request) -> Figures:
         }
 
 
+def hot(deployment: Deployment, request: Request) -> Figures:
+    """N signals to one entity with a large state, one by one and at once; until all of them show in its state."""
+    package = _entities()
+    count, kib = request.parameters["count"], request.parameters["kib"]
+    with open_host(deployment, request.folder) as host, _entity_worker(host) as worker:
+        host.worker.stop()
+        worker.start()
+        _require_entities(host, package)
+        ids = {name: package.EntityInstanceId(HOT_NAME, name) for name in ("serial", "at-once")}
+        for entity in ids.values():
+            host.client.signal_entity(entity, OPERATION, kib)
+            _wait_until(lambda entity=entity: _count(host.client.get_entity(entity)) == 0)
+        with host.meter() as measured:
+            for _ in range(count):
+                host.client.signal_entity(ids["serial"], OPERATION, kib)
+            _wait_until(lambda: _count(host.client.get_entity(ids["serial"])) == count)
+        serial = measured.per(count, "@serial")
+        return {**serial, **asyncio.run(_hot_at_once(host, ids["at-once"], request))}
+
+
+async def _hot_at_once(host: Host, entity: Any, request: Request) -> Figures:
+    count, kib = request.parameters["count"], request.parameters["kib"]
+    async with host.aio_client() as client:
+        with host.meter() as measured:
+            await bounded(
+                host.deployment.in_flight, lambda _: client.signal_entity(entity, OPERATION, kib), range(count)
+            )
+            deadline = time.perf_counter() + SECONDS
+            while _count(await client.get_entity(entity)) < count:
+                _check_deadline(deadline)
+                await asyncio.sleep(LOOK_AGAIN)
+    return measured.per(count, "@1")
+
+
+def _count(metadata: Any) -> int:
+    """How many operations a hot entity has had since it was filled; -1 before that."""
+    text = metadata.get_state(str) if metadata is not None else None
+    return int(json.loads(text)["count"]) if text else -1
+
+
 def _entities() -> ModuleType:
     try:
         from durabletask import entities
@@ -50,6 +92,7 @@ def _entities() -> ModuleType:
 def _entity_worker(host: Host) -> TaskHubGrpcWorker:
     worker = TaskHubGrpcWorker(**host.ends.options(), logger=QUIET)
     worker.add_entity(programs.counter, name=NAME)
+    worker.add_entity(programs.hot, name=HOT_NAME)
     return worker
 
 

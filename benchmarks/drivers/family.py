@@ -26,6 +26,7 @@ WORKLOADS: dict[str, Workload] = {
     "W3": loads.fans,
     "W4": loads.idle_latency,
     "W5": entities.signals,
+    "W5h": entities.hot,
     "W6": waits.timers,
     "W7": waits.idle_instances,
     "W8": loads.payloads,

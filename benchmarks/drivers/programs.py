@@ -72,5 +72,13 @@ def counter(ctx: Any, amount: int) -> int:
     return total
 
 
+def hot(ctx: Any, kib: int) -> int:
+    """An entity that counts in a large state: it is filled with ``kib`` KiB by its first operation."""
+    state = ctx.get_state() or {"count": -1, "filling": "x" * (kib * 1024)}
+    state["count"] += 1
+    ctx.set_state(state)
+    return int(state["count"])
+
+
 ORCHESTRATORS: tuple[Callable[..., Any], ...] = (single, chain, fan, relay, waiting, sleeper)
 ACTIVITIES: tuple[Callable[..., Any], ...] = (echo,)

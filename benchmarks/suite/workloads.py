@@ -149,6 +149,18 @@ WORKLOADS: tuple[Workload, ...] = (
         full={"count": 2_000, "entities": 100},
     ),
     Workload(
+        name="W5h",
+        title="signals to one entity with a state of 100 KiB",
+        metrics=(
+            _rate("per_s@serial", "one by one"),
+            _cpu("cpu_us@serial", "one by one, CPU"),
+            _rate("per_s@1", "concurrent"),
+            _cpu("cpu_us@1", "concurrent, CPU"),
+        ),
+        quick={"count": 100, "kib": 100},
+        full={"count": 1_000, "kib": 100},
+    ),
+    Workload(
         name="W6",
         title="orchestrations that wait for a timer of 1 s",
         metrics=(

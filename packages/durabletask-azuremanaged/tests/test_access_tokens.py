@@ -6,8 +6,9 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
+import grpc
 import pytest
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
@@ -16,6 +17,7 @@ from durabletask.azuremanaged.internal.access_token_manager import (
     AsyncAccessTokenManager,
     token_scope,
 )
+from durabletask.azuremanaged.internal.durabletask_grpc_interceptor import DTSDefaultClientInterceptorImpl
 
 HOUR = 3600
 
@@ -27,11 +29,14 @@ class Credential:
         self.lifetime = lifetime
         self.scopes: list[str] = []
         self.error: Exception | None = None
+        self.asked = threading.Event()
         self.open = threading.Event()
         self.open.set()
 
     def get_token(self, *scopes: str, **_: Any) -> AccessToken:
         self.scopes.extend(scopes)
+        if not self.open.is_set():
+            self.asked.set()
         assert self.open.wait(10)
         if self.error is not None:
             raise self.error
@@ -103,7 +108,7 @@ async def test_tasks_that_need_a_token_together_cause_one_request() -> None:
 
 def test_an_asynchronous_manager_serves_several_event_loops() -> None:
     """Pinned behaviour 32: the token fetched on one loop serves the next, whose waiters need locks of their own."""
-    credential = AsyncCredential(lifetime=1)
+    credential = AsyncCredential(lifetime=-1)
     manager = AsyncAccessTokenManager(credential)  # type: ignore[arg-type]
 
     async def ask_twice() -> None:
@@ -130,6 +135,136 @@ def test_a_failing_first_request_reaches_the_caller() -> None:
     credential.error = ClientAuthenticationError("no such identity")
     with pytest.raises(ClientAuthenticationError, match="no such identity"):
         AccessTokenManager(credential).get_access_token()
+
+
+def test_a_failing_renewal_is_reported_once_and_not_tried_again_for_every_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Lesson 36."""
+    credential = Credential(lifetime=300)
+    manager = AccessTokenManager(credential)
+    manager.get_access_token()
+    credential.error = ClientAuthenticationError("the identity service is away")
+    for _ in range(20):
+        manager.get_access_token()
+    assert len(credential.scopes) == 2
+    (warning,) = caplog.records
+    assert "the identity service is away" in warning.getMessage()
+    assert "token-1" not in warning.getMessage()
+
+
+def test_tokens_that_live_shorter_than_the_margin_are_renewed_at_half_their_life() -> None:
+    credential = Credential(lifetime=60)
+    manager = AccessTokenManager(credential)
+    assert {text(manager.get_access_token()) for _ in range(20)} == {"token-1", "token-2"}
+    assert len(credential.scopes) == 2
+
+
+def test_nobody_waits_for_a_renewal_while_the_token_in_hand_is_valid() -> None:
+    credential = Credential(lifetime=300)
+    manager = AccessTokenManager(credential)
+    manager.get_access_token()
+    credential.open.clear()
+    with ThreadPoolExecutor(1) as pool:
+        renewing = pool.submit(manager.get_access_token)
+        assert credential.asked.wait(10)
+        assert text(manager.get_access_token()) == "token-1"
+        credential.open.set()
+        assert text(renewing.result(10)) == "token-2"
+
+
+def test_a_refused_token_is_replaced_before_it_ends() -> None:
+    """Lesson 36: by however many calls it was refused, one request is made."""
+    credential = Credential()
+    manager = AccessTokenManager(credential)
+    refused = manager.get_access_token()
+    assert refused is not None
+    assert [text(manager.replacement(refused)) for _ in range(3)] == ["token-2"] * 3
+    assert len(credential.scopes) == 2
+
+
+def test_a_refused_token_is_replaced_however_short_tokens_live() -> None:
+    """Lesson 36: that short-lived tokens are kept for half their life does not keep one that is refused."""
+    credential = Credential(lifetime=300)
+    manager = AccessTokenManager(credential)
+    manager.get_access_token()
+    refused = manager.get_access_token()
+    assert refused is not None
+    assert (text(refused), text(manager.replacement(refused))) == ("token-2", "token-3")
+
+
+def test_a_failed_request_is_held_back_for_callers_that_try_again_by_themselves() -> None:
+    """Lesson 36."""
+    credential = Credential()
+    credential.error = ClientAuthenticationError("no such identity")
+    manager = AccessTokenManager(credential, hold_after_failure=True)
+    for _ in range(20):
+        with pytest.raises(ClientAuthenticationError, match="no such identity"):
+            manager.get_access_token()
+    assert len(credential.scopes) < 5
+
+
+def test_a_failed_request_is_repeated_at_once_for_other_callers() -> None:
+    credential = Credential()
+    credential.error = ClientAuthenticationError("no such identity")
+    manager = AccessTokenManager(credential)
+    with pytest.raises(ClientAuthenticationError):
+        manager.get_access_token()
+    credential.error = None
+    assert text(manager.get_access_token()) == "token-2"
+
+
+def test_threads_that_wait_for_a_request_share_its_failure() -> None:
+    credential = Credential()
+    credential.error = ClientAuthenticationError("no such identity")
+    credential.open.clear()
+    manager = AccessTokenManager(credential)
+    ready = threading.Barrier(9)
+
+    def ask() -> str:
+        ready.wait(10)
+        with pytest.raises(ClientAuthenticationError) as failure:
+            manager.get_access_token()
+        return str(failure.value)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(ask) for _ in range(8)]
+        ready.wait(10)
+        assert credential.asked.wait(10)
+        credential.open.set()
+        assert {answer.result(10) for answer in answers} == {"no such identity"}
+    assert len(credential.scopes) < 8
+
+
+def test_neither_tokens_nor_the_headers_made_of_them_show_in_a_repr() -> None:
+    token = AccessTokenManager(Credential()).get_access_token()
+    assert token is not None
+    assert token == AccessToken("token-1", token.expires_on)
+    seen: list[Any] = []
+
+    class Details(NamedTuple):
+        method: str = "/m"
+        timeout: float | None = None
+        metadata: Any = None
+        credentials: Any = None
+
+    DTSDefaultClientInterceptorImpl(Credential(), "hub").intercept_unary_stream(
+        lambda details, _: seen.append(details) or Ended(), Details(), b""
+    )
+    assert dict(seen[0].metadata)["authorization"] == "Bearer token-1"
+    for shown in (repr(token), str(token), f"{seen[0]}", repr(seen[0].metadata)):
+        assert "hidden" in shown
+        assert "token-1" not in shown
+
+
+class Ended:
+    """A call that is over."""
+
+    def add_callback(self, _: Any) -> bool:
+        return False
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.OK
 
 
 async def test_an_asynchronous_failing_renewal_keeps_the_token_until_it_ends() -> None:

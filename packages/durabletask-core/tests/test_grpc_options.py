@@ -26,6 +26,10 @@ BAD = [
     (GrpcWorkerResiliencyOptions, {"reconnect_backoff_cap_seconds": 0.5}, "reconnect_backoff_cap_seconds"),
     (GrpcClientResiliencyOptions, {"channel_recreate_failure_threshold": -1}, "channel_recreate_failure_threshold"),
     (GrpcClientResiliencyOptions, {"min_recreate_interval_seconds": -1}, "min_recreate_interval_seconds"),
+    (GrpcChannelOptions, {"root_certificates": b"/etc/ca.pem"}, "root_certificates must be the bytes of a PEM file"),
+    (GrpcChannelOptions, {"client_key": "-----BEGIN PRIVATE KEY-----"}, "client_key must be the bytes of a PEM file"),
+    (GrpcChannelOptions, {"client_key": b"-----BEGIN PRIVATE KEY-----"}, "belong together"),
+    (GrpcChannelOptions, {"client_certificate": b"-----BEGIN CERTIFICATE-----"}, "belong together"),
 ]
 
 

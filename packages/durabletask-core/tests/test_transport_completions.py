@@ -53,14 +53,22 @@ class ScriptedCall:
         return self._details
 
 
+class PromptCall(ScriptedCall):
+    """A call inside this process, which has no thread of its own for callbacks."""
+
+    def add_prompt_callback(self, callback: Callable[[Any], None]) -> None:
+        self.add_done_callback(callback)
+
+
 class Wire:
     """Records the calls that were started."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[ScriptedCall] = ScriptedCall) -> None:
         self.started: queue.SimpleQueue[ScriptedCall] = queue.SimpleQueue()
+        self._kind = kind
 
     def call(self, method: str, message: Any) -> ScriptedCall:
-        call = ScriptedCall()
+        call = self._kind()
         self.started.put(call)
         return call
 
@@ -174,3 +182,20 @@ def test_closing_cancels_what_is_in_flight_and_settles_nothing(clock: AlarmClock
     assert call.code() is grpc.StatusCode.CANCELLED
     assert settled.empty()
     assert wire.started.empty()
+
+
+@pytest.mark.parametrize(("code", "on_server_thread"), [(grpc.StatusCode.OK, True), (grpc.StatusCode.NOT_FOUND, False)])
+def test_the_server_s_own_thread_is_used_for_good_news_only(
+    clock: AlarmClock, code: grpc.StatusCode, on_server_thread: bool
+) -> None:
+    """What follows a refusal may take long; a scheduler in this process must not wait for it."""
+    wire = Wire(PromptCall)
+    settled: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    server = threading.get_ident()
+    Outbox(wire.call, clock, LOGGER, QUICK).send(
+        delivery(lambda refusal: settled.put(threading.get_ident() == server), tries=1)
+    )
+
+    wire.next().end(code)
+
+    assert settled.get(timeout=PATIENCE) is on_server_thread

@@ -274,6 +274,82 @@ def test_an_entity_batch_is_answered_by_the_add_on(task_hub: Any, sessions: Sess
     assert (rpc, result.completionToken) == ("CompleteEntityTask", "t1")
 
 
+def entity_batch(token: str, *, state: str | None = None, base: str | None = None) -> pb.WorkItem:
+    item = batch(token)
+    if state is not None:
+        item.entityRequestV2.entityState.value = state
+    if base is not None:
+        item.entityRequestV2.executionId = warm.ENTITY_BASE + base
+    return item
+
+
+def test_a_warm_batch_goes_on_from_the_state_of_the_batch_before(task_hub: Any, sessions: Sessions) -> None:
+    """The add-on of this test answers with the state that it was given."""
+    task_hub.warm_runs = True
+    sessions.start(ScriptedCode(kinds=frozenset({"entityRequestV2"})))
+    stream = task_hub.stream()
+    assert {warm.CAPABILITY, warm.ENTITY_CAPABILITY} <= set(stream.request.capabilities)
+    stream.send(entity_batch("t1", state="7"))
+    assert task_hub.answer()[1].entityState.value == "7"
+    stream.send(entity_batch("t2", base="t1"))
+    result = task_hub.answer()[1]
+    assert (result.completionToken, result.entityState.value, result.requiresState) == ("t2", "7", False)
+
+
+@pytest.mark.parametrize("base", ["t0", ""], ids=["another batch", "no batch"])
+def test_a_warm_batch_without_its_state_asks_for_it(task_hub: Any, sessions: Sessions, base: str) -> None:
+    task_hub.warm_runs = True
+    sessions.start(ScriptedCode(kinds=frozenset({"entityRequestV2"})))
+    stream = task_hub.stream()
+    stream.send(entity_batch("t1", state="7"))
+    task_hub.answer()
+    stream.send(entity_batch("t2", base=base))
+    rpc, result = task_hub.answer()
+    assert (rpc, result.completionToken, result.requiresState) == ("CompleteEntityTask", "t2", True)
+    assert not result.HasField("entityState") and not result.results
+    stream.send(entity_batch("t3", base="t1"))
+    assert task_hub.answer()[1].requiresState, "the state was dropped with the batch that did not fit it"
+
+
+def test_the_state_of_a_batch_whose_answer_was_refused_is_dropped(task_hub: Any, sessions: Sessions) -> None:
+    task_hub.warm_runs = True
+    task_hub.refuse("CompleteEntityTask", grpc.StatusCode.INVALID_ARGUMENT)
+    sessions.start(ScriptedCode(kinds=frozenset({"entityRequestV2"})))
+    stream = task_hub.stream()
+    stream.send(entity_batch("t1", state="7"))
+    assert task_hub.answer()[0] == "AbandonTaskEntityWorkItem"
+    stream.send(entity_batch("t2", base="t1"))
+    assert task_hub.answer()[1].requiresState
+
+
+def test_no_state_of_an_entity_survives_a_reconnect(task_hub: Any, sessions: Sessions) -> None:
+    task_hub.warm_runs = True
+    sessions.start(ScriptedCode(kinds=frozenset({"entityRequestV2"})))
+    stream = task_hub.stream()
+    stream.send(entity_batch("t1", state="7"))
+    task_hub.answer()
+    stream.end()
+    task_hub.stream().send(entity_batch("t2", base="t1"))
+    assert task_hub.answer()[1].requiresState
+
+
+@pytest.mark.parametrize(
+    ("warm_runs", "kinds", "concurrency"),
+    [
+        (False, {"entityRequestV2"}, None),
+        (True, set(), None),
+        (True, {"entityRequestV2"}, ConcurrencyOptions(maximum_cached_orchestrations=0)),
+    ],
+    ids=["the server does not know it", "no add-on", "no cache"],
+)
+def test_warm_entities_are_offered_only_where_they_can_be(
+    task_hub: Any, sessions: Sessions, warm_runs: bool, kinds: set[str], concurrency: ConcurrencyOptions | None
+) -> None:
+    task_hub.warm_runs = warm_runs
+    sessions.start(ScriptedCode(kinds=frozenset(kinds)), concurrency=concurrency)
+    assert warm.ENTITY_CAPABILITY not in task_hub.stream().request.capabilities
+
+
 def test_a_work_item_of_an_unknown_kind_is_survived(task_hub: Any, sessions: Sessions) -> None:
     sessions.start(ScriptedCode())
     task_hub.stream().send(pb.WorkItem(completionToken="future"), turn("a", "t1"))

@@ -76,6 +76,12 @@ class GrpcChannelOptions:
         keepalive_permit_without_calls: Whether pings are sent while no call is open.
         retry_policy: How gRPC itself retries unary calls (gRPC: not).
         raw_options: Further ``(name, value)`` channel arguments, placed before all others.
+        root_certificates: The certificates, as PEM bytes, that a server's must be signed by (gRPC: those it ships).
+        client_certificate: The certificate chain, as PEM bytes, by which this end names itself (mutual TLS).
+        client_key: The private key of ``client_certificate``, as PEM bytes.
+
+    Raises:
+        ValueError: Only one of ``client_certificate`` and ``client_key`` is given, or one of the three is not PEM.
     """
 
     max_receive_message_length: int | None = None
@@ -85,6 +91,27 @@ class GrpcChannelOptions:
     keepalive_permit_without_calls: bool | None = None
     retry_policy: GrpcRetryPolicyOptions | None = None
     raw_options: list[tuple[str, Any]] = field(default_factory=list)
+    root_certificates: bytes | None = field(default=None, repr=False)
+    client_certificate: bytes | None = field(default=None, repr=False)
+    client_key: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("root_certificates", "client_certificate", "client_key"):
+            value = getattr(self, name)
+            # What was found is never shown: it may be a key.
+            _require(
+                value is None or (isinstance(value, bytes) and b"-----BEGIN" in value),
+                f"{name} must be the bytes of a PEM file, which hold '-----BEGIN': read the file in binary mode",
+            )
+        _require(
+            (self.client_certificate is None) == (self.client_key is None),
+            "client_certificate and client_key belong together: give both or neither",
+        )
+
+    @property
+    def has_certificates(self) -> bool:
+        """Whether any option is set that only a TLS channel can follow."""
+        return self.root_certificates is not None or self.client_certificate is not None
 
     def to_grpc_options(self) -> list[tuple[str, Any]]:
         """The channel arguments, in the order in which gRPC receives them."""

@@ -42,7 +42,8 @@ class Alarms:
         """When the next action is due."""
         while self._heap:
             at, number, key = self._heap[0]
-            if self._is_live(key, number):
+            live = self._live.get(key)
+            if live is not None and live[1] == number:
                 return at
             heapq.heappop(self._heap)
         return None
@@ -53,7 +54,3 @@ class Alarms:
         if at is None or at > now:
             return None
         return self._live.pop(heapq.heappop(self._heap)[2])[2]
-
-    def _is_live(self, key: Hashable, number: int) -> bool:
-        live = self._live.get(key)
-        return live is not None and live[1] == number

@@ -166,10 +166,10 @@ class InProcessCall(grpc.Call):
         return InProcessRpcError(code, details, self.initial_metadata())
 
     def code(self) -> grpc.StatusCode:
-        return self._known_status()[0]
+        return (self._status or self._known_status())[0]
 
     def details(self) -> str:
-        return self._known_status()[1]
+        return (self._status or self._known_status())[1]
 
     def initial_metadata(self) -> MetadataPairs:
         return self._home.service.initial_metadata(self._home.rpc)

@@ -6,13 +6,15 @@ A failure is one line on standard error and exit code 1; wrong usage is exit cod
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import json
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+
+from durabletask_scheduler.security import arguments
+from durabletask_scheduler.security.errors import SecurityError
 
 PROGRAM = "durabletask-scheduler"
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         return int(_COMMANDS[parsed.command](parsed))
-    except (ServerError, StorageError, StorageUnusable, OSError) as error:
+    except (ServerError, SecurityError, StorageError, StorageUnusable, OSError) as error:
         sys.stderr.write(f"{PROGRAM}: error: {error}\n")
         return 1
 
@@ -75,6 +77,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     unlock.add_argument("--reason", required=True, metavar="TEXT", help="why; the scheduler logs it")
     unlock.add_argument("--address", default="127.0.0.1:8080", metavar="HOST:PORT", help="the running scheduler")
     unlock.add_argument("--task-hub", default="", metavar="NAME", help="default: the scheduler's default task hub")
+    arguments.add_connection(unlock)
+
+    arguments.add_token(commands.add_parser("token", help="make bearer tokens for a scheduler's callers"))
     return parser
 
 
@@ -85,7 +90,7 @@ def _add_serve(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -
         serve.add_argument(flag, default=environment.get(name, default), help=text, **more)  # type: ignore[arg-type]
 
     option("--db", "DB", "durabletask.db", "the SQLite file, created if it does not exist", metavar="FILE")
-    option("--host", "HOST", "127.0.0.1", "interface to listen on; there is no authentication")
+    option("--host", "HOST", "127.0.0.1", "interface to listen on; beyond loopback, callers must be authenticated")
     option("--port", "PORT", "8080", "port to listen on; 0 lets the system choose", type=_port)
     option("--synchronous", "SYNCHRONOUS", "full", "full: a power loss loses nothing", type=_OneOf(SYNCHRONOUS))
     option("--log-level", "LOG_LEVEL", "info", "least severity of logs on stderr", type=_OneOf(LOG_LEVELS))
@@ -116,6 +121,7 @@ def _add_serve(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -
         help="task hub to create if it does not exist; may be repeated; the first serves calls that name none "
         "(default: default; environment: DURABLETASK_SCHEDULER_TASK_HUBS, separated by commas)",
     )
+    arguments.add_security(serve, environment)
     serve.set_defaults(default_task_hubs=[name.strip() for name in hubs.split(",") if name.strip()] or ["default"])
 
 
@@ -168,6 +174,8 @@ def _serve(options: argparse.Namespace) -> int:
     configure(options.log_level, options.log_format)
     signals = StopSignals()
     hubs: list[str] = options.task_hubs or options.default_task_hubs
+    security = arguments.security_from(options)
+    security.check(options.host)
     scheduler = Scheduler(
         options.db,
         task_hubs=hubs,
@@ -179,8 +187,8 @@ def _serve(options: argparse.Namespace) -> int:
     )
     try:
         scheduler.start()
-        port = scheduler.serve(options.host, options.port)
-        if not _is_loopback(options.host):
+        port = scheduler.serve(options.host, options.port, security=security)
+        if security.is_open(options.host):
             logger.warning(
                 "%s is reachable from other machines and there is no authentication: whoever can connect may start, "
                 "read, change and delete everything",
@@ -189,7 +197,7 @@ def _serve(options: argparse.Namespace) -> int:
         data = "memory" if options.db == ":memory:" else os.path.abspath(options.db)
         host = f"[{options.host}]" if ":" in options.host else options.host
         sys.stdout.write(
-            f"{PROGRAM}: ready on http://{host}:{port}, task hubs: {', '.join(hubs)}, "
+            f"{PROGRAM}: ready on {security.scheme}://{host}:{port}, task hubs: {', '.join(hubs)}, "
             f"data in {data} (synchronous={options.synchronous.upper()})\n"
         )
         sys.stdout.flush()
@@ -198,15 +206,6 @@ def _serve(options: argparse.Namespace) -> int:
     finally:
         scheduler.stop(STOP_SECONDS)
     return 0 if asked_to else 1
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _backup(options: argparse.Namespace) -> int:
@@ -268,8 +267,8 @@ def _unlock(options: argparse.Namespace) -> int:
     from durabletask_scheduler.service import TASK_HUB_METADATA
 
     asked = json.dumps({"entity": options.entity, "reason": options.reason})
-    metadata = ((UNLOCK_METADATA, asked), (TASK_HUB_METADATA, options.task_hub))
-    with grpc.insecure_channel(options.address) as channel:
+    metadata = ((UNLOCK_METADATA, asked), (TASK_HUB_METADATA, options.task_hub), *arguments.token_metadata(options))
+    with arguments.open_channel(options) as channel:
         try:
             stub = pb_grpc.TaskHubSidecarServiceStub(channel)
             stub.CleanEntityStorage(pb.CleanEntityStorageRequest(), metadata=metadata, timeout=STOP_SECONDS)
@@ -291,4 +290,5 @@ _COMMANDS = {
     "hubs": _hubs,
     "locks": _locks,
     "unlock": _unlock,
+    "token": arguments.create_token,
 }

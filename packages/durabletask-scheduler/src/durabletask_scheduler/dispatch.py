@@ -95,6 +95,7 @@ class LeaseOf(Generic[AnyHolder]):
     history_key: int = 0
 
 
+# To make one, call WorkOf or LeaseOf: an alias with parameters takes several times as long.
 Work = WorkOf[Entry]
 Lease = LeaseOf[Entry]
 
@@ -214,6 +215,8 @@ class Dispatcher:
     def pump(self, kind: Kind, hand_over: Callable[[WorkOf[Any], Stream], None]) -> None:
         """Hand queued work over as long as a stream has a permit for it; routes take turns."""
         queues = self._queues[kind]
+        if not queues:
+            return
         routes = list(queues)
         while routes:
             routes = [route for route in routes if self._hand_over_one(queues, route, hand_over)]
@@ -240,7 +243,10 @@ class Dispatcher:
         warm_stream: Stream | None = None if kind is Kind.ACTIVITY else work.entry.warm_stream
         if warm_stream is not None and warm_stream.open and warm_stream.free[kind] > 0:
             return warm_stream
-        free = [stream for stream in self._streams_for(work.route) if stream.free[kind] > 0]
+        streams = self._streams_for(work.route)
+        free = [stream for stream in streams if stream.free[kind] > 0]
+        if len(streams) == 1:
+            return free[0] if free else None
         if work.avoid is not None:
             return _next_after(work.avoid, free)
         return max(free, key=lambda stream: stream.free[kind], default=None)

@@ -82,8 +82,9 @@ class Engine:
         self._last_key = 0
         self._linger = Linger()
         self._ids = Ids()
-        self._hand_out_turns = Command(_without_response(self.desk.hand_out_turns))
-        self._hand_out_after_write = Command(_without_response(self.desk.hand_out_after_write))
+        self._hand_out_turns = Command(self.desk.hand_out_turns)
+        self._hand_out_after_write = Command(self.desk.hand_out_after_write)
+        self.now = 0
         self.context = Context(now=0, new_key=self._new_key, new_id=self._ids.next, limits=options.limits)
 
     # -- life cycle ---------------------------------------------------------------------------
@@ -130,10 +131,6 @@ class Engine:
             send_reply(command.reply, None, _stopped())
 
     # -- what commands may use ----------------------------------------------------------------
-
-    @property
-    def now(self) -> int:
-        return self.context.now
 
     def find(self, task_hub: str, instance_id: str) -> Entry | None:
         """The instance, from memory or storage.
@@ -200,10 +197,11 @@ class Engine:
         gathered: list[Command | None] = []
         try:
             gathered.append(self._commands.get(timeout=self._patience()))
-            while len(gathered) < self.options.commands_per_tick:
-                gathered.append(self._commands.get_nowait())
         except queue.Empty:
-            pass
+            return gathered
+        # Only this thread takes commands out, so what is there stays.
+        while len(gathered) < self.options.commands_per_tick and not self._commands.empty():
+            gathered.append(self._commands.get_nowait())
         return gathered
 
     def _patience(self) -> float:
@@ -246,7 +244,8 @@ class Engine:
             if command is not None:
                 self._execute(command)
         self._linger.waited(answered=self.desk.turns_out < turns_out)
-        self._execute(self._hand_out_turns)
+        if extra:
+            self._execute(self._hand_out_turns)
         return extra
 
     def _execute(self, command: Command) -> None:
@@ -277,7 +276,7 @@ class Engine:
 
     def _fire_due(self) -> None:
         while (action := self.alarms.pop_due(self.now)) is not None:
-            self._execute(Command(_without_response(action)))
+            self._execute(Command(action))
 
     def _load_some(self) -> None:
         """Take up instances that have work since before a restart or a failed write."""
@@ -436,9 +435,8 @@ class Engine:
         return self._last_key
 
     def _advance_clock(self) -> None:
-        self.context = Context(
-            now=self.options.clock.now(), new_key=self._new_key, new_id=self._ids.next, limits=self.options.limits
-        )
+        self.now = self.options.clock.now()
+        self.context = Context(self.now, self._new_key, self._ids.next, self.options.limits)
 
 
 def _unavailable(error: Exception) -> HubError:
@@ -455,10 +453,3 @@ def _stopped() -> HubError:
 
 def _nothing() -> None:
     """A command that only ends the engine's wait."""
-
-
-def _without_response(action: Callable[[], None]) -> Run:
-    def run() -> None:
-        action()
-
-    return run

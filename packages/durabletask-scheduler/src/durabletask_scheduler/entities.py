@@ -20,6 +20,7 @@ class EntityEntry:
         warm_stream, warm_token: the worker that keeps this state, and the completion token of the batch
             it is the result of; None and empty if no worker does.
         avoid: the stream that abandoned or lost the last batch.
+        losses: how often in a row a large batch was lost together with its stream.
         dirty: the group changes it.
         batch_in_group: the group holds the commit of a batch of it.
         gone: dropped from memory; whoever still holds it must look again.
@@ -30,6 +31,7 @@ class EntityEntry:
     warm_stream: Stream | None = None
     warm_token: str = ""
     avoid: Stream | None = None
+    losses: int = 0
     dirty: bool = False
     batch_in_group: bool = False
     gone: bool = False

@@ -14,6 +14,7 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import warm
 from google.protobuf.message import Message as ProtoMessage
 
+from durabletask_scheduler import undeliverable
 from durabletask_scheduler.dispatch import Dispatcher, Kind, LeaseOf, Route, Stream, WorkOf
 from durabletask_scheduler.entities import Entities, EntityEntry
 from durabletask_scheduler.group import logger
@@ -22,6 +23,7 @@ from durabletask_scheduler.hub.entity_model import EntityChanges
 from durabletask_scheduler.hub.model import Commit, Message
 from durabletask_scheduler.instances import Name
 from durabletask_scheduler.leases import Leases
+from durabletask_scheduler.limits import USUAL_RECEIVE_BYTES
 from durabletask_scheduler.storage import StorageError
 
 if TYPE_CHECKING:
@@ -159,13 +161,17 @@ class EntityDesk:
 
     def hand_out(self) -> None:
         """Batches may leave before the group is written."""
+        if self.has_late:
+            self._requeue()
+        self._dispatcher.pump(Kind.BATCH, self._begin)
+
+    def _requeue(self) -> None:
         late, self._late = self._late, []
         for work in late:
             self._dispatcher.queue(work)
         ready, self._ready = self._ready, {}
         for entry in ready:
             self._consider(entry)
-        self._dispatcher.pump(Kind.BATCH, self._begin)
 
     def _consider(self, entry: EntityEntry) -> None:
         """Queue the entity's next batch, or see to it that this happens when its time has come."""
@@ -179,7 +185,7 @@ class EntityDesk:
         if at > self._engine.now:
             self._engine.alarms.set(entity.key, at, partial(self.take_up, entry.name))
             return
-        entry.work = BatchWork(Route(Kind.BATCH, entity.task_hub, entity.name, ""), entry, avoid=entry.avoid)
+        entry.work = WorkOf(Route(Kind.BATCH, entity.task_hub, entity.name, ""), entry, avoid=entry.avoid)
         self._dispatcher.queue(entry.work)
 
     def _begin(self, work: BatchWork, stream: Stream) -> None:
@@ -218,6 +224,22 @@ class EntityDesk:
             lease.work.entry.avoid = lease.stream
             self._over(lease)
 
+    def lose_with_stream(self, lease: BatchLease) -> None:
+        """The stream broke. What is lost with every stream that it is sent on fails; see ``undeliverable``."""
+        entry = lease.work.entry
+        entity, batch = entry.entity, entry.entity.batch
+        size = 0 if lease.void or batch is None else entity_batches.batch_request(entity, batch).ByteSize()
+        if lease.warm and entity.state is not None:
+            size -= len(entity.state.encode())
+        if batch is None or size <= USUAL_RECEIVE_BYTES:
+            self.lose(lease)
+            return
+        entry.losses += 1
+        if entry.losses < self._engine.options.worker_losses:
+            self.lose(lease)
+        elif self._end(lease):
+            self._commit(lease, undeliverable.batch_failed(entity, batch, size, entry.losses))
+
     def abandon(self, task_hub: str, token: str) -> None:
         """The worker gives a batch back. It is delivered again after a pause, elsewhere if possible."""
         lease = self._leases.find(Kind.BATCH, task_hub, token)
@@ -247,6 +269,7 @@ class EntityDesk:
         entry, entity, stream = lease.work.entry, lease.work.entry.entity, lease.stream
         commit = entity_batches.complete_batch(entity, result, self._engine.context)
         entry.avoid = None
+        entry.losses = 0
         entry.batch_in_group = True
         self._over(lease)
         self._engine.commit(commit)

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from durabletask_scheduler.aio_channel import AioInterceptor, InProcessAioChannel
 from durabletask_scheduler.channel import InProcessChannel
+from durabletask_scheduler.security.settings import Security
 from durabletask_scheduler.server import GrpcServer, ServerOptions
 from durabletask_scheduler.service import SchedulerService, ServiceOptions
 from durabletask_scheduler.storage.sqlite import SYNCHRONOUS, SqliteStorage
@@ -143,24 +144,28 @@ class Scheduler:
         """
         return InProcessAioChannel(self._running(), interceptors=interceptors)
 
-    def serve(self, host: str = "127.0.0.1", port: int = 8080) -> int:
+    def serve(self, host: str = "127.0.0.1", port: int = 8080, *, security: Security | None = None) -> int:
         """Answer gRPC calls on this address until :meth:`stop`.
-
-        There is no authentication: whoever can connect may do anything.
 
         Args:
             host: interface to listen on.
             port: 0 lets the system choose.
+            security: TLS and what is wanted of callers. By default nothing is, so that whoever can connect may do
+                anything; that is refused for interfaces that others can reach.
 
         Returns:
             the port.
 
         Raises:
             RuntimeError: the scheduler is not started.
+            SecurityError: the interface asks for more security, or a file of it cannot be used.
             ServerError: the address cannot be listened on.
         """
         service = self._running()
-        server = GrpcServer(service, host, port, self._server_options)
+        security = security or Security()
+        security.check(host)
+        guarded = security.guard(service, self._task_hubs[0])
+        server = GrpcServer(guarded, host, port, self._server_options, security.credentials())
         bound = server.start()
         with self._lock:
             if self._service is service:

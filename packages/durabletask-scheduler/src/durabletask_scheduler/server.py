@@ -24,6 +24,7 @@ from durabletask_scheduler.transport import Mailbox, Service, begin_call, begin_
 logger = logging.getLogger("durabletask_scheduler.server")
 
 MEBIBYTE = 1024 * 1024
+MAX_PENDING_CALLS = 100_000
 
 
 class ServerError(Exception):
@@ -61,6 +62,9 @@ class ServerOptions:
             ("grpc.http2.max_pings_without_data", 0),
             # Clients ping as often as their own options say; they must not be disconnected for it.
             ("grpc.http2.max_ping_strikes", 0),
+            # A burst waits for its turn: beyond gRPC's default of 1,000 calls it would be CANCELLED without a trace.
+            ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
             # Otherwise a second scheduler shares the port and takes half of the calls.
             ("grpc.so_reuseport", 0),
         ]
@@ -73,15 +77,22 @@ class GrpcServer:
         service: what answers.
         host: name or address of the interface to listen on.
         port: 0 lets the system choose.
+        credentials: ``grpc.ServerCredentials`` for TLS; None for plaintext.
     """
 
     def __init__(
-        self, service: Service, host: str = "127.0.0.1", port: int = 8080, options: ServerOptions | None = None
+        self,
+        service: Service,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        options: ServerOptions | None = None,
+        credentials: Any = None,
     ) -> None:
         self._service = service
         self._host = host
         self._port = port
         self._options = options or ServerOptions()
+        self._credentials = credentials
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="durabletask-grpc", daemon=True)
         self._server: grpc.aio.Server | None = None
@@ -126,7 +137,10 @@ class GrpcServer:
         )
         address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
         try:
-            port = server.add_insecure_port(address)
+            if self._credentials is None:
+                port = server.add_insecure_port(address)
+            else:
+                port = server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
             raise ServerError(_why_not(self._host, self._port)) from error
         await server.start()

@@ -9,9 +9,11 @@ such a limit (in process, or so configured) never lose one that way.
 from __future__ import annotations
 
 from durabletask_proto import orchestrator_service_pb2 as pb
+from google.protobuf.wrappers_pb2 import StringValue
 
 from durabletask_scheduler.dispatch import Lease
 from durabletask_scheduler.hub import actions, activities, events, views
+from durabletask_scheduler.hub.entity_model import Batch, Entity
 from durabletask_scheduler.hub.model import HistoryRow
 from durabletask_scheduler.limits import USUAL_RECEIVE_BYTES
 
@@ -42,6 +44,17 @@ def activity_failed(size: int, losses: int) -> pb.ActivityResponse:
     details = events.failure(ERROR_TYPE, _text("activity", size, losses))
     details.isNonRetriable = True
     return pb.ActivityResponse(failureDetails=details)
+
+
+def batch_failed(entity: Entity, batch: Batch, size: int, losses: int) -> pb.EntityBatchResult:
+    """All of its operations fail, and the state stays what it is."""
+    details = events.failure(ERROR_TYPE, _text("entity", size, losses))
+    details.isNonRetriable = True
+    failed = pb.OperationResult(failure=pb.OperationResultFailure(failureDetails=details))
+    state = None if entity.state is None else StringValue(value=entity.state)
+    return pb.EntityBatchResult(
+        results=[failed] * len(batch.operations), entityState=state, completionToken=batch.token
+    )
 
 
 def _text(what: str, size: int, losses: int) -> str:

@@ -17,7 +17,7 @@ from durabletask_proto import warm
 from google.protobuf.message import Message
 
 from durabletask_scheduler import undeliverable
-from durabletask_scheduler.dispatch import Dispatcher, Kind, Lease, Route, Stream, Work
+from durabletask_scheduler.dispatch import Dispatcher, Kind, Lease, Route, Stream, Work, WorkOf
 from durabletask_scheduler.entitydesk import EntityDesk
 from durabletask_scheduler.group import logger
 from durabletask_scheduler.hub import activities, turns, views
@@ -119,7 +119,7 @@ class WorkDesk:
     def _release_all(self, stream: Stream) -> None:
         for lease in list(stream.leases):
             if lease.work.route.kind is Kind.BATCH:
-                self.entities.lose(lease)
+                self.entities.lose_with_stream(lease)
             elif not self._give_up_undeliverable(lease):
                 self._lose(lease)
 
@@ -196,8 +196,9 @@ class WorkDesk:
             self._engine.alarms.set(instance.key, at, wake)
             return
         route = Route(Kind.TURN, instance.task_hub, instance.name, instance.version or "")
-        entry.turn = Work(route, entry, avoid=entry.avoid)
-        self._dispatcher.queue(entry.turn)
+        work: Work = WorkOf(route, entry, avoid=entry.avoid)
+        entry.turn = work
+        self._dispatcher.queue(work)
 
     def forget(self, entry: Entry) -> None:
         """The entry leaves memory or its instance is deleted: nothing of it is wanted any more."""
@@ -232,7 +233,7 @@ class WorkDesk:
         assert task.event is not None
         scheduled = task.event.taskScheduled
         route = Route(Kind.ACTIVITY, entry.instance.task_hub, scheduled.name, scheduled.version.value)
-        work = Work(route, entry, task)
+        work: Work = WorkOf(route, entry, task)
         entry.activities[task.key] = work
         self._activities[task.key] = work
         return work
@@ -291,7 +292,8 @@ class WorkDesk:
 
     def hand_out_turns(self) -> None:
         """Turns may leave before the group is written."""
-        self._consider_ready()
+        if self._ready:
+            self._consider_ready()
         self._dispatcher.pump(Kind.TURN, self._begin_turn)
         self.entities.hand_out()
 

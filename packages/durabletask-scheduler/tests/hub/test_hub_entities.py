@@ -228,6 +228,21 @@ class TestBatchFailures:
         assert reply.event.entityOperationFailed.failureDetails.errorMessage == "no such entity"
         assert world.run_batch() == ["newcomer"], "what arrived later has its own ten attempts, and no pause"
 
+    def test_a_failure_that_is_nested_too_deeply_to_be_kept_is_cut(self, world):
+        details = pb.TaskFailureDetails(errorType="E", errorMessage="innermost")
+        for _ in range(80):
+            details = pb.TaskFailureDetails(errorType="E", errorMessage="outer", innerFailure=details)
+        world.start()
+        world.turn(world.entity_call(1))
+        world.begin_batch()
+        world.answer_batch(pb.OperationResult(failure=pb.OperationResultFailure(failureDetails=details)), state="1")
+        [reply] = world.live["a"].inbox
+        kept, levels = reply.event.entityOperationFailed.failureDetails, 1
+        while kept.HasField("innerFailure"):
+            kept, levels = kept.innerFailure, levels + 1
+        assert levels < 80
+        assert "nested too deeply" in kept.errorMessage
+
     @pytest.mark.parametrize(
         "answer",
         [

@@ -217,6 +217,30 @@ class TestLeases:
         entities.answer(item, "twice").result(5)
         assert entities.state() == "new"
 
+    def test_a_large_batch_that_is_lost_with_every_stream_fails(self, runtime, entities, do):
+        """Lesson 41: it would be sent, and break the stream, for ever. What comes after it gets its own tries."""
+        state = "x" * 5_000_000
+        worker = runtime.worker()
+        runtime.start("a")
+        runtime.answer(worker.next(), call(1)).result(5)
+        entities.answer(worker.next(), state).result(5)
+        turn = worker.next()
+        runtime.answer(turn, call(2)).result(5)
+        for _ in range(2):
+            # A worker of its own each time, so that each is sent the whole state.
+            other = runtime.worker()
+            worker.cancel()
+            worker = other
+            assert operations(worker.next()) == ["get"]
+        other = runtime.worker()
+        worker.cancel()
+        failed = other.next().orchestratorRequest.newEvents[1].entityOperationFailed
+        assert (failed.requestId, failed.failureDetails.errorType) == (guid(2), "WorkItemTooLarge")
+        assert "3 times in a row the worker's stream broke" in failed.failureDetails.errorMessage
+        assert entities.state() == state
+        entities.signal(name="after")
+        assert operations(other.next()) == ["after"]
+
     def test_an_abandoned_batch_comes_again_after_a_pause(self, runtime, entities):
         worker = runtime.worker()
         entities.signal()

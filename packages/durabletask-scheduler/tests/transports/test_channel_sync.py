@@ -121,6 +121,35 @@ def test_a_future_s_deadline_is_kept_though_nobody_waits(stub, service):
     assert service.cancelled.get(timeout=WAIT) == "WaitForInstanceStart"
 
 
+@pytest.mark.parametrize("timeouts", [(60, 0.02), (0.02, 0.04)], ids=["earlier one later", "one after the other"])
+def test_every_deadline_is_kept_in_whatever_order_they_were_set(stub, timeouts):
+    futures = [stub.WaitForInstanceStart.future(pb.GetInstanceRequest(), timeout=timeout) for timeout in timeouts]
+    told = threading.Event()
+    futures[-1].add_done_callback(lambda _: told.set())
+    assert told.wait(WAIT)
+    assert [future.done() for future in futures] == [timeout < 1 for timeout in timeouts]
+
+
+def test_a_prompt_callback_has_run_when_the_service_has_answered(stub, service):
+    future = stub.WaitForInstanceStart.future(pb.GetInstanceRequest())
+    told = []
+    future.add_prompt_callback(lambda done: told.append((done is future, threading.get_ident())))
+    service.parked.get(timeout=WAIT)(pb.GetInstanceResponse(), None)
+    assert told == [(True, threading.get_ident())]
+    future.add_prompt_callback(told.append)
+    assert told[1:] == [future]
+
+
+def test_a_failing_prompt_callback_is_reported_and_harms_neither_the_service_nor_the_next_one(stub, service, caplog):
+    future = stub.WaitForInstanceStart.future(pb.GetInstanceRequest())
+    told = []
+    future.add_prompt_callback(lambda _: 1 / 0)
+    future.add_prompt_callback(told.append)
+    service.parked.get(timeout=WAIT)(pb.GetInstanceResponse(), None)
+    assert told == [future]
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_cancelling_a_future_frees_the_waiter(stub, service):
     future = stub.WaitForInstanceStart.future(pb.GetInstanceRequest())
     assert future.cancel() and not future.cancel()

@@ -154,15 +154,15 @@ def test_the_size_of_a_request_and_the_length_of_a_history_can_be_bounded(serve)
 
 
 def test_logs_can_be_lines_of_json(serve):
-    process, _ = serve("--log-format", "json", "--host", "0.0.0.0")
+    process, _ = serve("--log-format", "json", "--host", "0.0.0.0", "--allow-unauthenticated")
     process.terminate()
     lines = [json.loads(line) for line in process.communicate(timeout=WAIT)[1].splitlines()]
     assert {"time", "level", "logger", "message"} == set(lines[0])
     assert [(line["level"], "no authentication" in line["message"]) for line in lines[:1]] == [("WARNING", True)]
 
 
-def test_a_host_that_others_can_reach_is_allowed_with_a_warning(serve):
-    process, _ = serve("--host", "0.0.0.0")
+def test_a_host_that_others_can_reach_is_allowed_on_request_with_a_warning(serve):
+    process, _ = serve("--host", "0.0.0.0", "--allow-unauthenticated")
     process.terminate()
     assert "no authentication" in process.communicate(timeout=WAIT)[1]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 from azure.core.credentials import TokenCredential
 from azure.core.credentials_async import AsyncTokenCredential
-from durabletask.azuremanaged.internal.connection import check_connection
+from durabletask.azuremanaged.internal.connection import check_connection, without_proxy
+from durabletask.azuremanaged.internal.connection_string import read_connection_string
 from durabletask.azuremanaged.internal.durabletask_grpc_interceptor import (
     DTSAsyncDefaultClientInterceptorImpl,
     DTSDefaultClientInterceptorImpl,
@@ -19,6 +20,10 @@ from durabletask.client import AsyncTaskHubGrpcClient, TaskHubGrpcClient
 from durabletask.grpc_options import GrpcChannelOptions, GrpcClientResiliencyOptions
 from durabletask.payload import PayloadStore
 from durabletask.serialization import DataConverter
+
+if TYPE_CHECKING:
+    from durabletask.azuremanaged.internal.options import AsyncClientOptions, ClientOptions
+    from typing_extensions import Self, Unpack
 
 __all__ = ["AsyncDurableTaskSchedulerClient", "DurableTaskSchedulerClient"]
 
@@ -36,6 +41,8 @@ class DurableTaskSchedulerClient(TaskHubGrpcClient):
         channel: a channel to use as it is: no headers are added to its calls.
         secure_channel: whether to use TLS with an address without a scheme.
         interceptors: they run before the one that adds the scheduler's headers.
+        channel_options: options of the channel, among them certificates of your own and of the client (mutual TLS).
+        allow_insecure_token: whether access tokens may travel to another machine in clear text.
 
     All other arguments are those of :class:`durabletask.client.TaskHubGrpcClient`.
 
@@ -62,9 +69,16 @@ class DurableTaskSchedulerClient(TaskHubGrpcClient):
         log_handler: logging.Handler | None = None,
         log_formatter: logging.Formatter | None = None,
         logger: logging.Logger | None = None,
+        allow_insecure_token: bool = False,
     ) -> None:
         carries_token = channel is None and token_credential is not None
-        check_connection(taskhub, host_address, secure_channel=secure_channel, carries_token=carries_token)
+        check_connection(
+            taskhub,
+            host_address,
+            secure_channel=secure_channel,
+            carries_token=carries_token,
+            allow_insecure_token=allow_insecure_token,
+        )
         headers = DTSDefaultClientInterceptorImpl(token_credential, taskhub, resource_id=resource_id)
         super().__init__(
             host_address=host_address,
@@ -75,12 +89,45 @@ class DurableTaskSchedulerClient(TaskHubGrpcClient):
             log_formatter=log_formatter,
             logger=logger,
             interceptors=[*(interceptors or ()), headers],
-            channel_options=channel_options,
+            channel_options=without_proxy(
+                channel_options, host_address, secure_channel=secure_channel, carries_token=carries_token
+            ),
             resiliency_options=resiliency_options,
             default_version=default_version,
             payload_store=payload_store,
             data_converter=data_converter,
         )
+        self._own_credential: Any = None
+
+    @classmethod
+    def from_connection_string(cls, connection_string: str | None = None, **options: Unpack[ClientOptions]) -> Self:
+        """Make a client from ``Endpoint=https://...;TaskHub=...;Authentication=...``.
+
+        Keys are case-insensitive; ``ClientID``, ``TenantId``, ``TokenFilePath`` and ``AdditionallyAllowedTenants``
+        go to the credential of azure-identity that ``Authentication`` names: ``None``, ``DefaultAzure``,
+        ``ManagedIdentity``, ``WorkloadIdentity``, ``Environment``, ``AzureCLI``, ``AzurePowerShell``,
+        ``VisualStudio``, ``VisualStudioCode`` or ``InteractiveBrowser``. :meth:`close` closes that credential.
+
+        Args:
+            connection_string: the string; None for that of the environment variable
+                ``DURABLE_TASK_SCHEDULER_CONNECTION_STRING``.
+            options: the other keyword arguments of the constructor.
+
+        Raises:
+            ValueError: the string cannot be read, or as the constructor.
+        """
+        parts = read_connection_string(connection_string)
+        credential = parts.credential(asynchronous=False)
+        client = cls(host_address=parts.endpoint, taskhub=parts.taskhub, token_credential=credential, **options)
+        client._own_credential = credential
+        return client
+
+    def close(self) -> None:
+        """Close the channel, unless it was supplied, and the credential, if a connection string named it."""
+        super().close()
+        credential, self._own_credential = self._own_credential, None
+        if credential is not None:
+            credential.close()
 
 
 class AsyncDurableTaskSchedulerClient(AsyncTaskHubGrpcClient):
@@ -107,9 +154,16 @@ class AsyncDurableTaskSchedulerClient(AsyncTaskHubGrpcClient):
         log_handler: logging.Handler | None = None,
         log_formatter: logging.Formatter | None = None,
         logger: logging.Logger | None = None,
+        allow_insecure_token: bool = False,
     ) -> None:
         carries_token = channel is None and token_credential is not None
-        check_connection(taskhub, host_address, secure_channel=secure_channel, carries_token=carries_token)
+        check_connection(
+            taskhub,
+            host_address,
+            secure_channel=secure_channel,
+            carries_token=carries_token,
+            allow_insecure_token=allow_insecure_token,
+        )
         headers = DTSAsyncDefaultClientInterceptorImpl(token_credential, taskhub, resource_id=resource_id)
         super().__init__(
             host_address=host_address,
@@ -120,9 +174,33 @@ class AsyncDurableTaskSchedulerClient(AsyncTaskHubGrpcClient):
             log_formatter=log_formatter,
             logger=logger,
             interceptors=[*(interceptors or ()), headers],
-            channel_options=channel_options,
+            channel_options=without_proxy(
+                channel_options, host_address, secure_channel=secure_channel, carries_token=carries_token
+            ),
             resiliency_options=resiliency_options,
             default_version=default_version,
             payload_store=payload_store,
             data_converter=data_converter,
         )
+        self._own_credential: Any = None
+
+    @classmethod
+    def from_connection_string(
+        cls, connection_string: str | None = None, **options: Unpack[AsyncClientOptions]
+    ) -> Self:
+        """Make a client from a connection string; see :meth:`DurableTaskSchedulerClient.from_connection_string`.
+
+        The credential is one of ``azure.identity.aio``, which has none for ``InteractiveBrowser``.
+        """
+        parts = read_connection_string(connection_string)
+        credential = parts.credential(asynchronous=True)
+        client = cls(host_address=parts.endpoint, taskhub=parts.taskhub, token_credential=credential, **options)
+        client._own_credential = credential
+        return client
+
+    async def close(self) -> None:
+        """Close the channel, unless it was supplied, and the credential, if a connection string named it."""
+        await super().close()
+        credential, self._own_credential = self._own_credential, None
+        if credential is not None:
+            await credential.close()

@@ -7,17 +7,22 @@ import os
 import socket
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from azure.core.credentials import TokenCredential
-from durabletask.azuremanaged.internal.connection import check_connection
+from durabletask.azuremanaged.internal.connection import check_connection, without_proxy
+from durabletask.azuremanaged.internal.connection_string import read_connection_string
 from durabletask.azuremanaged.internal.durabletask_grpc_interceptor import DTSDefaultClientInterceptorImpl
 from durabletask.exception_properties import ExceptionPropertiesProvider
 from durabletask.grpc_options import GrpcChannelOptions, GrpcWorkerResiliencyOptions
 from durabletask.payload import PayloadStore
 from durabletask.serialization import DataConverter
 from durabletask.worker import ConcurrencyOptions, TaskHubGrpcWorker
+
+if TYPE_CHECKING:
+    from durabletask.azuremanaged.internal.options import WorkerOptions
+    from typing_extensions import Self, Unpack
 
 __all__ = ["DurableTaskSchedulerWorker"]
 
@@ -36,6 +41,8 @@ class DurableTaskSchedulerWorker(TaskHubGrpcWorker):
         channel: a channel to use as it is: no headers are added to its calls.
         secure_channel: whether to use TLS with an address without a scheme.
         interceptors: they run before the one that adds the scheduler's headers.
+        channel_options: options of the channel, among them certificates of your own and of the client (mutual TLS).
+        allow_insecure_token: whether access tokens may travel to another machine in clear text.
 
     All other arguments are those of :class:`durabletask.worker.TaskHubGrpcWorker`. Timers are never cut into
     shorter ones: the scheduler takes any length.
@@ -64,9 +71,16 @@ class DurableTaskSchedulerWorker(TaskHubGrpcWorker):
         log_formatter: logging.Formatter | None = None,
         logger: logging.Logger | None = None,
         exception_properties_provider: ExceptionPropertiesProvider | None = None,
+        allow_insecure_token: bool = False,
     ) -> None:
         carries_token = channel is None and token_credential is not None
-        check_connection(taskhub, host_address, secure_channel=secure_channel, carries_token=carries_token)
+        check_connection(
+            taskhub,
+            host_address,
+            secure_channel=secure_channel,
+            carries_token=carries_token,
+            allow_insecure_token=allow_insecure_token,
+        )
         worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
         headers = DTSDefaultClientInterceptorImpl(token_credential, taskhub, worker_id, resource_id=resource_id)
         super().__init__(
@@ -78,7 +92,9 @@ class DurableTaskSchedulerWorker(TaskHubGrpcWorker):
             log_formatter=log_formatter,
             logger=logger,
             interceptors=[*(interceptors or ()), headers],
-            channel_options=channel_options,
+            channel_options=without_proxy(
+                channel_options, host_address, secure_channel=secure_channel, carries_token=carries_token
+            ),
             resiliency_options=resiliency_options,
             concurrency_options=concurrency_options,
             maximum_timer_interval=None,
@@ -86,3 +102,22 @@ class DurableTaskSchedulerWorker(TaskHubGrpcWorker):
             data_converter=data_converter,
             exception_properties_provider=exception_properties_provider,
         )
+
+    @classmethod
+    def from_connection_string(cls, connection_string: str | None = None, **options: Unpack[WorkerOptions]) -> Self:
+        """Make a worker from ``Endpoint=https://...;TaskHub=...;Authentication=...``.
+
+        Keys, kinds of authentication and errors are those of
+        :meth:`durabletask.azuremanaged.client.DurableTaskSchedulerClient.from_connection_string`.
+
+        Args:
+            connection_string: the string; None for that of the environment variable
+                ``DURABLE_TASK_SCHEDULER_CONNECTION_STRING``.
+            options: the other keyword arguments of the constructor.
+
+        Raises:
+            ValueError: the string cannot be read, or as the constructor.
+        """
+        parts = read_connection_string(connection_string)
+        credential = parts.credential(asynchronous=False)
+        return cls(host_address=parts.endpoint, taskhub=parts.taskhub, token_credential=credential, **options)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import warm
 
 from durabletask._worker.items import Item, Kind
 from durabletask._worker.ledger import Ledger
@@ -13,8 +14,10 @@ from durabletask._worker.loop import LoopThread
 from durabletask._worker.payloads import Payloads
 from durabletask._worker.permits import Permits
 from durabletask._worker.threads import ThreadPool
+from durabletask._worker.warm_states import WarmStates
 from durabletask.features import WorkItemHost
 
+_MOST_KEPT = 64 * 1024 * 1024
 _MISSING = "the package 'durabletask-entities' is not installed"
 
 RunBatch = Callable[[pb.WorkItem, WorkItemHost], pb.EntityBatchResult]
@@ -66,10 +69,27 @@ class Batches:
         # What has a permit has a thread at once, so that all that waits can be given back at once.
         self._permits: Permits[Item] = Permits(min(limit, threads.size), self._start)
         self._reported = False
+        self._states = WarmStates(_MOST_KEPT)
+        self.keep_warm = False
+
+    @property
+    def can_keep_warm(self) -> bool:
+        """Whether batches come in the form that names the batch before."""
+        return "entityRequestV2" in self._code.kinds
+
+    def forget_states(self) -> None:
+        """Drop all that was kept: the server does not know of it any longer."""
+        self._states.clear()
 
     def handle(self, work_item: pb.WorkItem) -> None:
         """Take the batch; it starts when a permit and a thread are free."""
-        item = Item(Kind.ENTITY, work_item, f"a batch of entity '{_entity_id(work_item)}'")
+        entity_id, token = _entity_id(work_item), work_item.completionToken
+        item = Item(
+            Kind.ENTITY,
+            work_item,
+            f"a batch of entity '{entity_id}'",
+            lost=lambda: self._states.drop(entity_id, token),
+        )
         self._ledger.begun(item)
         if item.message.WhichOneof("request") in self._code.kinds:
             self._permits.submit(item)
@@ -102,15 +122,41 @@ class Batches:
 
     def _respond(self, item: Item) -> None:
         try:
-            response = self._code.run(self._payloads.restore(item.message), self._host)
+            response = self._response(item)
             response.completionToken = item.token
-            self._payloads.store(response, _entity_id(item.message))
         except BaseException:
             # Faults of user code become results inside the batch, so this is ours; a later try may do better.
             self._logger.exception("%s failed in the worker itself", item.subject)
             self._ledger.abandon(item, "the worker failed, see above")
         else:
             self._ledger.complete(item, response)
+
+    def _response(self, item: Item) -> pb.EntityBatchResult:
+        entity_id = _entity_id(item.message)
+        work_item = self._with_state(self._payloads.restore(item.message))
+        if work_item is None:
+            return pb.EntityBatchResult(requiresState=True)
+        response = self._code.run(work_item, self._host)
+        state = response.entityState.value if response.HasField("entityState") else None
+        self._payloads.store(response, entity_id)
+        if self.keep_warm and state is not None and item.token:
+            # Before it is sent: the next batch may come as soon as it is.
+            self._states.keep(entity_id, item.token, state)
+        return response
+
+    def _with_state(self, work_item: pb.WorkItem) -> pb.WorkItem | None:
+        """The work item with the state that the server has left out, or None if that state is not here."""
+        request = work_item.entityRequestV2
+        if not request.executionId.startswith(warm.ENTITY_BASE):
+            self._states.drop(_entity_id(work_item))
+            return work_item
+        state = self._states.take(request.instanceId, request.executionId[len(warm.ENTITY_BASE) :])
+        if state is None:
+            return None
+        # A received message may be shared with a server in this process.
+        copy = pb.WorkItem(completionToken=work_item.completionToken, entityRequestV2=request)
+        copy.entityRequestV2.entityState.value = state
+        return copy
 
 
 def _entity_id(work_item: pb.WorkItem) -> str:

@@ -29,12 +29,14 @@ class Ledger:
     def __init__(self, outbox: Outbox, logger: logging.Logger) -> None:
         self._outbox = outbox
         self._logger = logger
-        self._condition = threading.Condition()
+        # Taken by itself where nobody waits: several times cheaper than through the condition.
+        self._lock = threading.Lock()
+        self._emptied = threading.Condition(self._lock)
         self._answered: dict[Item, bool] = {}
 
     def begun(self, item: Item) -> None:
         """The item was taken and now counts as in flight."""
-        with self._condition:
+        with self._lock:
             self._answered[item] = False
 
     def is_open(self, item: Item) -> bool:
@@ -63,7 +65,7 @@ class Ledger:
         """
         if self._wait_empty(deadline):
             return
-        with self._condition:
+        with self._lock:
             left = list(self._answered)
             self._answered = dict.fromkeys(left, True)
         self._logger.warning(
@@ -76,11 +78,11 @@ class Ledger:
         self._wait_empty(time.monotonic() + grace)
 
     def _wait_empty(self, deadline: float) -> bool:
-        with self._condition:
-            return self._condition.wait_for(lambda: not self._answered, max(0.0, deadline - time.monotonic()))
+        with self._emptied:
+            return self._emptied.wait_for(lambda: not self._answered, max(0.0, deadline - time.monotonic()))
 
     def _claim(self, item: Item) -> bool:
-        with self._condition:
+        with self._lock:
             if self._answered.get(item, True):
                 return False
             self._answered[item] = True
@@ -133,7 +135,7 @@ class Ledger:
             item.lost()
 
     def _end(self, item: Item) -> None:
-        with self._condition:
+        with self._lock:
             self._answered.pop(item, None)
             if not self._answered:
-                self._condition.notify_all()
+                self._emptied.notify_all()

@@ -193,6 +193,7 @@ class Session:
     def request(self, *, warm_runs: bool) -> pb.GetWorkItemsRequest:
         """The request to open a stream with."""
         self._turns.keep_warm = warm_runs and self._runs.enabled
+        self._batches.keep_warm = self._turns.keep_warm and self._batches.can_keep_warm
         limits = self._intake.concurrency
         request = pb.GetWorkItemsRequest(
             maxConcurrentOrchestrationWorkItems=limits.maximum_concurrent_orchestration_work_items,
@@ -200,7 +201,11 @@ class Session:
             maxConcurrentEntityWorkItems=limits.maximum_concurrent_entity_work_items,
             workItemFilters=self._intake.filters,
         )
-        capabilities = self._intake.capabilities | ({warm.CAPABILITY} if self._turns.keep_warm else set())
+        capabilities = set(self._intake.capabilities)
+        if self._turns.keep_warm:
+            capabilities.add(warm.CAPABILITY)
+        if self._batches.keep_warm:
+            capabilities.add(warm.ENTITY_CAPABILITY)
         # An open enum: numbers that the generated code does not know travel like any other.
         request.capabilities.extend(sorted(capabilities))  # type: ignore[arg-type]
         return request
@@ -219,6 +224,7 @@ class Session:
     def disconnected(self) -> None:
         """The stream ended, and with it the server's memory of what is warm here."""
         self._runs.clear()
+        self._batches.forget_states()
 
     def _dispose(self, run: Run) -> None:
         error = run.close()

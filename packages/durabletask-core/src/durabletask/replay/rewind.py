@@ -53,6 +53,9 @@ def rewind_action(
     sub-orchestrations. Failures that a retry has answered stay, so that the retried call goes on with its
     next attempt. If the orchestrator acted after a failure (a clean-up, say), what it did then is left out
     as well, because the code will not come that way again.
+
+    Failures of entity calls stay, since their request ids have been answered. An orchestration that failed by
+    one fails again, unless the task hub rewinds by itself, as durabletask-scheduler does, and makes the call anew.
     """
     if [_kind(event) for event in new] != ["orchestratorStarted", "executionRewound"]:
         kinds = ", ".join(str(_kind(event)) for event in new)

@@ -51,6 +51,9 @@ class ChannelSettings:
         fresh_connection: Whether to connect anew. Otherwise gRPC lets channels of one process share a
             connection to the same address, and a channel opened to replace a broken one would get the
             broken connection back.
+
+    Raises:
+        ValueError: The channel options hold certificates, but the channel is a plaintext one.
     """
 
     host_address: str | None = None
@@ -59,6 +62,14 @@ class ChannelSettings:
     interceptors: Sequence[Any] | None = None
     channel_options: GrpcChannelOptions | None = None
     fresh_connection: bool = False
+
+    def __post_init__(self) -> None:
+        options = self.channel_options
+        if options is not None and options.has_certificates and not self.address.secure:
+            raise ValueError(
+                "The channel options hold certificates, but the channel would be a plaintext one: use an https:// "
+                f"address, or one without a scheme and secure_channel=True, found {self.host_address!r}"
+            )
 
     @property
     def address(self) -> Address:
@@ -70,6 +81,11 @@ class ChannelSettings:
         if self.fresh_connection:
             options.append(("grpc.use_local_subchannel_pool", 1))
         return options or None
+
+    def tls_credentials(self) -> grpc.ChannelCredentials:
+        """What proves the two ends to each other; for a TLS channel."""
+        options = self.channel_options or GrpcChannelOptions()
+        return grpc.ssl_channel_credentials(options.root_certificates, options.client_key, options.client_certificate)
 
 
 def parse_address(host_address: str | None, secure_channel: bool = False) -> Address:
@@ -94,7 +110,7 @@ def open_channel(settings: ChannelSettings) -> grpc.Channel:
     """Open a channel for threads; gRPC connects with the first call."""
     address, options = settings.address, settings.grpc_options()
     if address.secure:
-        channel = grpc.secure_channel(address.target, grpc.ssl_channel_credentials(), options)
+        channel = grpc.secure_channel(address.target, settings.tls_credentials(), options)
     else:
         channel = grpc.insecure_channel(address.target, options)
     interceptors = list(settings.interceptors or ())
@@ -111,9 +127,7 @@ def open_aio_channel(settings: ChannelSettings) -> grpc.aio.Channel:
         interceptors.append(DefaultAsyncClientInterceptorImpl(settings.metadata))
     single = [facade for interceptor in interceptors for facade in _single_kinds(interceptor)]
     if address.secure:
-        return grpc.aio.secure_channel(
-            address.target, grpc.ssl_channel_credentials(), options, interceptors=single or None
-        )
+        return grpc.aio.secure_channel(address.target, settings.tls_credentials(), options, interceptors=single or None)
     return grpc.aio.insecure_channel(address.target, options, interceptors=single or None)
 
 

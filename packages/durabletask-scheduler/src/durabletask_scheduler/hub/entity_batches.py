@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
 
-from durabletask_scheduler.hub import checks, entity_ids, entity_queue, events, instances, times
+from durabletask_scheduler.hub import checks, entity_ids, entity_queue, events, failures, instances, times
 from durabletask_scheduler.hub.entity_model import Batch, Entity, Queued, Sender
 from durabletask_scheduler.hub.model import Commit, Context, HubError, Limits, Message
 
@@ -161,7 +161,8 @@ def _reply(entity: Entity, entry: Queued, outcome: pb.OperationResult, ctx: Cont
     event = pb.HistoryEvent(eventId=events.NO_ID, timestamp=times.to_timestamp(ctx.now))
     if outcome.HasField("failure"):
         event.entityOperationFailed.requestId = request_id
-        event.entityOperationFailed.failureDetails.CopyFrom(outcome.failure.failureDetails)
+        details = failures.bounded(outcome.failure.failureDetails, ctx.limits.failure_depth)
+        event.entityOperationFailed.failureDetails.CopyFrom(details)
     else:
         event.entityOperationCompleted.requestId = request_id
         if outcome.success.HasField("result"):

@@ -25,7 +25,7 @@ class GroupEffect:
         history: rows to append by instance key, oldest first.
         closed, opened: keys of stored task rows that go; (instance key, task) by task key.
         inbox_removed, inbox_added: keys of stored inbox rows that go; new rows by key.
-        entities: the same for entities.
+        entities: the same for entities; None for nothing.
     """
 
     deleted: set[int] = field(default_factory=set)
@@ -38,7 +38,7 @@ class GroupEffect:
     opened: dict[int, tuple[int, OpenTask]] = field(default_factory=dict)
     inbox_removed: list[int] = field(default_factory=list)
     inbox_added: dict[int, InboxRow] = field(default_factory=dict)
-    entities: EntityEffect = field(default_factory=EntityEffect)
+    entities: EntityEffect | None = None
 
     def add(self, commit: Commit) -> None:
         """Take in the next commit of the group."""
@@ -64,6 +64,8 @@ class GroupEffect:
         for inbox_row in commit.inbox_added:
             self.inbox_added[inbox_row.key] = inbox_row
         if commit.entities is not None:
+            if self.entities is None:
+                self.entities = EntityEffect()
             self.entities.add(commit.entities)
 
     def _delete(self, keys: Sequence[int]) -> None:

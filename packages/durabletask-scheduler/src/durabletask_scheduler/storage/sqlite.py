@@ -69,17 +69,14 @@ class SqliteStorage(Storage):
     def write(self, commits: Sequence[Commit]) -> None:
         effect = net_effect(commits)
         batches = [(_WRITE[statement], rows) for statement, rows in self._batches(effect) if rows]
-        batches += [(text, rows) for text, rows in sqlite_entities.batches(effect.entities, self._hub_key) if rows]
-        if not batches:
-            return
-        with self._transaction() as connection:
-            for text, rows in batches:
-                connection.executemany(text, rows)
+        if effect.entities is not None:
+            batches += [(text, rows) for text, rows in sqlite_entities.batches(effect.entities, self._hub_key) if rows]
+        if batches:
+            self._run(batches)
 
     def add_task_hub(self, task_hub: str) -> None:
         if task_hub not in self._hubs:
-            with self._transaction() as connection:
-                connection.execute(_WRITE["add_task_hub"], (task_hub,))
+            self._run([(_WRITE["add_task_hub"], [(task_hub,)])])
             self._hubs = dict(self._rows("task_hubs"))
 
     def last_key(self) -> int:
@@ -145,38 +142,34 @@ class SqliteStorage(Storage):
     def close(self) -> None:
         self._connections.close()
 
-    def _batches(self, effect: GroupEffect) -> list[tuple[str, list[Row]]]:
-        """The statements of a group in order, each with its rows."""
-        deleted = [(key,) for key in effect.deleted]
-        started = [instance for key, instance in effect.updated.items() if key in effect.restarted]
-        return [
-            ("delete_open_tasks", deleted),
-            ("delete_inbox", deleted),
-            ("delete_history", [*deleted, *((key,) for key in effect.history_dropped)]),
-            ("delete_started", deleted),
-            ("delete_instance", deleted),
-            (
-                "insert_instance",
-                [
-                    changing_columns(instance) + fixed_columns(instance, self._hub_key(instance.task_hub))
-                    for instance in effect.created.values()
-                ],
-            ),
-            ("update_instance", [(*changing_columns(instance), key) for key, instance in effect.updated.items()]),
-            ("put_started", [(instance.key, instance.started) for instance in (*effect.created.values(), *started)]),
-            (
-                "insert_history",
-                [
-                    (row.key, row.instance_key, row.count, row.events)
-                    for rows in effect.history.values()
-                    for row in rows
-                ],
-            ),
-            ("close_task", [(key,) for key in effect.closed]),
-            ("open_task", [task_columns(*entry) for entry in effect.opened.values()]),
-            ("remove_inbox", [(key,) for key in effect.inbox_removed]),
-            ("add_inbox", [(row.key, row.instance_key, row.event) for row in effect.inbox_added.values()]),
-        ]
+    def _batches(self, effect: GroupEffect) -> Iterator[tuple[str, list[Row]]]:
+        """The statements of a group in order, each with its rows. Most groups are one small commit: see what it has."""
+        if effect.deleted or effect.history_dropped:
+            yield from _removals(effect)
+        if effect.created:
+            yield from self._creations(effect)
+        if effect.updated:
+            yield "update_instance", [(*changing_columns(instance), key) for key, instance in effect.updated.items()]
+        if effect.restarted:
+            restarted = effect.restarted & effect.updated.keys()
+            yield "put_started", [(key, effect.updated[key].started) for key in restarted]
+        history = [row for rows in effect.history.values() for row in rows]
+        yield "insert_history", [(row.key, row.instance_key, row.count, row.events) for row in history]
+        yield "close_task", [(key,) for key in effect.closed]
+        yield "open_task", [task_columns(*entry) for entry in effect.opened.values()]
+        yield "remove_inbox", [(key,) for key in effect.inbox_removed]
+        yield "add_inbox", [(row.key, row.instance_key, row.event) for row in effect.inbox_added.values()]
+
+    def _creations(self, effect: GroupEffect) -> Iterator[tuple[str, list[Row]]]:
+        created = effect.created.values()
+        yield (
+            "insert_instance",
+            [
+                changing_columns(instance) + fixed_columns(instance, self._hub_key(instance.task_hub))
+                for instance in created
+            ],
+        )
+        yield "put_started", [(instance.key, instance.started) for instance in created]
 
     def _hub_key(self, task_hub: str) -> int:
         hub = self._hubs.get(task_hub)
@@ -184,12 +177,13 @@ class SqliteStorage(Storage):
             raise StorageError(f"there is no task hub {task_hub!r} in the store; add it first")
         return hub
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _run(self, batches: list[tuple[str, list[Row]]]) -> None:
+        """Statements, each over its rows, in one transaction."""
         with self._connections.writing() as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                yield connection
+                for text, rows in batches:
+                    connection.executemany(text, rows)
                 self._connections.verify()
                 connection.execute("COMMIT")
             except BaseException as error:
@@ -229,6 +223,15 @@ class SqliteStorage(Storage):
         with self._snapshot() as connection:
             rows = connection.execute(*query).fetchall()
         return [summary_from(row) for row in rows]
+
+
+def _removals(effect: GroupEffect) -> Iterator[tuple[str, list[Row]]]:
+    deleted: list[Row] = [(key,) for key in effect.deleted]
+    yield "delete_open_tasks", deleted
+    yield "delete_inbox", deleted
+    yield "delete_history", [*deleted, *((key,) for key in effect.history_dropped)]
+    yield "delete_started", deleted
+    yield "delete_instance", deleted
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -1,31 +1,22 @@
-"""The client of the entities sample: deposits by signal, transfers by orchestration, and reads the results.
-
-ENDPOINT and TASKHUB say where the scheduler is; by default ``http://localhost:8080`` and ``default``.
-"""
+"""The client of the transfer: deposits by signal, transfers by orchestration, and reads the results."""
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import time
 import uuid
 
-from azure.identity import DefaultAzureCredential
+from connection import TIMEOUT, new_client, wait_until
 from durabletask import entities
 from durabletask.azuremanaged.client import DurableTaskSchedulerClient
 from durabletask.client import OrchestrationStatus
 
-TIMEOUT = 60  # seconds
-
 
 def wait_for_balance(client: DurableTaskSchedulerClient, account: entities.EntityInstanceId, balance: int) -> None:
-    """A signal has no answer; what it did shows in the entity's state."""
-    deadline = time.monotonic() + TIMEOUT
-    while (found := client.get_entity(account)) is None or found.get_state(int) != balance:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{account} did not reach a balance of {balance}; is the worker running?")
-        time.sleep(0.05)
+    def has_balance() -> bool:
+        metadata = client.get_entity(account)
+        return metadata is not None and metadata.get_state(int) == balance
+
+    wait_until(f"{account} has {balance}", has_balance)
 
 
 def run(client: DurableTaskSchedulerClient) -> bool:
@@ -60,21 +51,6 @@ def run(client: DurableTaskSchedulerClient) -> bool:
     return correct
 
 
-def main() -> int:
-    endpoint = os.environ.get("ENDPOINT", "http://localhost:8080")
-    taskhub = os.environ.get("TASKHUB", "default")
-    # A local scheduler asks for no identity; a deployed one (https://...) does.
-    local = endpoint.startswith("http://")
-    client = DurableTaskSchedulerClient(
-        host_address=endpoint,
-        taskhub=taskhub,
-        token_credential=None if local else DefaultAzureCredential(),
-        secure_channel=not local,
-        logger=logging.getLogger("entities"),  # says warnings and errors only
-    )
-    with client:
-        return 0 if run(client) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    with new_client() as client:
+        sys.exit(0 if run(client) else 1)

@@ -1,21 +1,15 @@
-"""The worker of the entities sample: bank accounts as a class, a statistic as a function, transfers under a lock.
-
-ENDPOINT and TASKHUB say where the scheduler is; by default ``http://localhost:8080`` and ``default``.
-"""
+"""The worker of the transfer: bank accounts as a class, a statistic as a function, transfers under a lock."""
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from azure.identity import DefaultAzureCredential
+from connection import run_worker
 from durabletask import entities, task
 from durabletask.azuremanaged.worker import DurableTaskSchedulerWorker
 
-logger = logging.getLogger("entities")
 STATISTIC = entities.EntityInstanceId("statistic", "transfers")
 
 
@@ -69,26 +63,11 @@ def transfer(ctx: task.OrchestrationContext, order: Transfer) -> Generator[task.
     return {order.source: left, order.target: right}
 
 
-def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    endpoint = os.environ.get("ENDPOINT", "http://localhost:8080")
-    taskhub = os.environ.get("TASKHUB", "default")
-    # A local scheduler asks for no identity; a deployed one (https://...) does.
-    local = endpoint.startswith("http://")
-    with DurableTaskSchedulerWorker(
-        host_address=endpoint,
-        taskhub=taskhub,
-        token_credential=None if local else DefaultAzureCredential(),
-        secure_channel=not local,
-        logger=logger,
-    ) as worker:
-        worker.add_entity(Account)
-        worker.add_entity(statistic)
-        worker.add_orchestrator(transfer)
-        print(f"Worker for {endpoint}, task hub {taskhub}", flush=True)
-        worker.run()
-    print("Worker stopped", flush=True)
+def setup(worker: DurableTaskSchedulerWorker) -> None:
+    worker.add_entity(Account)
+    worker.add_entity(statistic)
+    worker.add_orchestrator(transfer)
 
 
 if __name__ == "__main__":
-    main()
+    run_worker(setup)

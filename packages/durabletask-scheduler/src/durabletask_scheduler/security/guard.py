@@ -1,0 +1,103 @@
+"""Stands before the service of a port: admits calls by who makes them, and writes the audit log.
+
+In-process channels do not pass here: whoever runs in the scheduler's own interpreter is trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from google.protobuf.message import Message
+
+from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.rpc import Cancel, Reply, Sink
+from durabletask_scheduler.security import audit
+from durabletask_scheduler.security.callers import AUTHORIZATION, Callers
+from durabletask_scheduler.security.errors import KeysPending, Rejected
+from durabletask_scheduler.security.roles import Principal
+from durabletask_scheduler.service import TASK_HUB_METADATA
+from durabletask_scheduler.transport import MetadataPairs, Service, begin_call, begin_stream
+
+# One text for every cause: it must not tell whether a token is unknown, expired or meant for others.
+_UNAUTHENTICATED = f"this scheduler wants valid credentials: metadata '{AUTHORIZATION}' with 'Bearer TOKEN'"
+
+
+class Guard:
+    """A service that does nothing for callers that may not have it done.
+
+    Args:
+        service: what is guarded.
+        callers: knows who may call.
+        default_task_hub: of calls that name none.
+    """
+
+    def __init__(self, service: Service, callers: Callers, default_task_hub: str) -> None:
+        self._service = service
+        self._callers = callers
+        self._default_task_hub = default_task_hub
+
+    def call(self, rpc: str, request: Message, metadata: Mapping[str, str], reply: Reply) -> Cancel:
+        task_hub = self._task_hub(metadata)
+        principal = self._admit(rpc, task_hub, metadata)
+        reply = audit.audited(principal.name, rpc, task_hub, request, reply)
+        return begin_call(self._service, rpc, request, _without_secret(metadata), reply)
+
+    def open_stream(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Cancel:
+        task_hub = self._task_hub(metadata)
+        principal = self._admit(rpc, task_hub, metadata)
+        audit.opened(principal.name, rpc, task_hub)
+
+        def may_go_on() -> bool:
+            now = self._callers.current(principal)
+            return now is not None and now.may(rpc, task_hub)
+
+        return begin_stream(self._service, rpc, request, _without_secret(metadata), _WatchedSink(sink, may_go_on))
+
+    def initial_metadata(self, rpc: str) -> MetadataPairs:
+        return self._service.initial_metadata(rpc)
+
+    def _task_hub(self, metadata: Mapping[str, str]) -> str:
+        return metadata.get(TASK_HUB_METADATA) or self._default_task_hub
+
+    def _admit(self, rpc: str, task_hub: str, metadata: Mapping[str, str]) -> Principal:
+        try:
+            principal = self._callers.identify(metadata)
+        except Rejected as error:
+            audit.refused(None, rpc, task_hub, "UNAUTHENTICATED", str(error))
+            raise HubError("UNAUTHENTICATED", _UNAUTHENTICATED) from error
+        except KeysPending as error:
+            audit.refused(None, rpc, task_hub, "UNAVAILABLE", str(error))
+            raise HubError("UNAVAILABLE", "the scheduler is fetching signing keys; try again") from error
+        if not principal.may(rpc, task_hub):
+            audit.refused(principal.name, rpc, task_hub, "PERMISSION_DENIED", "no role for it in this task hub")
+            raise HubError("PERMISSION_DENIED", f"these credentials do not permit {rpc} in task hub '{task_hub}'")
+        return principal
+
+
+class _WatchedSink:
+    """Sends as long as whoever opened the stream may have it."""
+
+    def __init__(self, sink: Sink, may_go_on: Callable[[], bool]) -> None:
+        self._sink = sink
+        self._may_go_on = may_go_on
+        self._ended = False
+
+    def send(self, message: Message) -> None:
+        if self._ended:
+            return
+        if self._may_go_on():
+            self._sink.send(message)
+        else:
+            # The transport ends the stream, which gives back what was not sent.
+            self.close(HubError("UNAUTHENTICATED", _UNAUTHENTICATED))
+
+    def when_read(self, go_on: Callable[[], None]) -> None:
+        self._sink.when_read(go_on)
+
+    def close(self, error: HubError | None = None) -> None:
+        self._ended = True
+        self._sink.close(error)
+
+
+def _without_secret(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    return {key: value for key, value in metadata.items() if key != AUTHORIZATION}
