@@ -2,10 +2,12 @@
 
     python scripts/entity_kill_rounds.py [--rounds N] [--seed S] [--folder FOLDER]
 
-One scheduler with a file and two workers, real processes. In each round eight orchestrations transfer between five
-accounts under locks and count in a register, a ninth holds two locks and is terminated, and one or two of the processes
-are killed (SIGKILL) at random moments and started again. Then everything has to have ended, the sum of the balances be
-what it was, no entity be locked, and the results of the register fit one order of its operations. Exits 1 otherwise.
+One scheduler with a file and two workers, real processes. In each round eight clients let orchestrations transfer
+between five accounts under locks and count in a register; two more read all balances under locks, and the register
+without any; another orchestration holds two locks and is terminated; and one or two of the processes are killed
+(SIGKILL) at random moments and started again. Then everything has to have ended, the sum of the balances be what it
+was, no entity be locked, and all transfers and reads, and all operations on the register, be linearizable: one order
+of them, in which each takes effect between its call and its answer, explains every result. Exits 1 otherwise.
 """
 
 from __future__ import annotations
@@ -18,13 +20,33 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from durabletask.client import OrchestrationStatus
-from entity_workload import ACCOUNTS, OPENING_BALANCE, auditor, check_register, holder, movers
+from entity_workload import (
+    ACCOUNTS,
+    MOVERS,
+    MOVES,
+    OPENING_BALANCE,
+    READERS,
+    READS,
+    REGISTER,
+    Balances,
+    audited,
+    auditor,
+    counted,
+    holder,
+    moves,
+    read,
+    transferred,
+    transferrer,
+)
 from kill_rounds import REPORT_EVERY, Site, check, kill_during
+from linearizability import Operation, linearize
 from programs import ProgramError
 from workload import Instance, Load, Lost
 
@@ -36,23 +58,98 @@ class Figures:
     """What was done and found in all rounds.
 
     Attributes:
+        balances: after all transfers.
         register: its value, which is the number of transfers.
         moved: how much was transferred in all.
-        slowest: seconds from the start of a round's orchestrations until all of them had ended.
+        reads: how many reads of balances and of the register were explained.
+        slowest: seconds from the start of a round until all its orchestrations had ended.
     """
 
+    balances: Balances = (OPENING_BALANCE,) * len(ACCOUNTS)
     rounds: int = 0
     register: int = 0
     moved: int = 0
+    reads: int = 0
     slowest: float = 0.0
     kills: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         kills = ", ".join(f"{name} {count}" for name, count in sorted(self.kills.items()))
         return (
-            f"{self.rounds} rounds, {self.register} transfers of {self.moved} in all, killed: {kills}; "
-            f"slowest round {self.slowest:.1f} s"
+            f"{self.rounds} rounds, {self.register} transfers of {self.moved} in all, {self.reads} reads, "
+            f"killed: {kills}; slowest round {self.slowest:.1f} s"
         )
+
+
+class Round:
+    """The clients of one round, and what they were told.
+
+    Attributes:
+        accounts: transfers, and reads of all balances.
+        register: increments and reads of the register.
+    """
+
+    def __init__(self, load: Load, name: str, chance: random.Random) -> None:
+        self.accounts: list[Operation[Balances]] = []
+        self.register: list[Operation[int]] = []
+        self.holding = holder(name, chance)
+        self._load = load
+        self._name = name
+        self._moves = [moves(chance) for _ in range(MOVERS)]
+
+    @property
+    def moved(self) -> int:
+        return sum(amount for moves in self._moves for _, _, amount in moves)
+
+    def run(self) -> None:
+        """All clients at once, until each has all its answers."""
+        with ThreadPoolExecutor(MOVERS + READERS) as pool:
+            clients = [pool.submit(self._transfer, number) for number in range(MOVERS)]
+            clients += [pool.submit(self._read, number) for number in range(READERS)]
+            self._load.start(self.holding)
+            self._load.insist(lambda: self._load.client.terminate_orchestration(self.holding.instance_id))
+            for client in clients:
+                client.result()
+
+    def audit(self, name: str) -> int:
+        """Read all balances; returns what signals have told of."""
+        begun = time.monotonic()
+        instance = auditor(f"{self._name}-{name}")
+        self._load.start(instance)
+        balances, total = ended(self._load, instance, OrchestrationStatus.COMPLETED)
+        self.accounts.append(
+            Operation(f"balances {balances}", begun, time.monotonic(), partial(audited, seen=balances))
+        )
+        return int(total)
+
+    def _transfer(self, number: int) -> None:
+        for turn, move in enumerate(self._moves[number]):
+            instance = transferrer(f"{self._name}-{number}-{turn}", move)
+            begun = time.monotonic()
+            self._load.start(instance)
+            *before, count = ended(self._load, instance, OrchestrationStatus.COMPLETED)
+            end = time.monotonic()
+            text = f"{instance.instance_id} {move} found {before}"
+            self.accounts.append(Operation(text, begun, end, partial(transferred, move=move, before=before)))
+            text = f"{instance.instance_id} counted {count}"
+            self.register.append(Operation(text, begun, end, partial(counted, result=count)))
+
+    def _read(self, number: int) -> None:
+        for turn in range(READS):
+            self._read_register()
+            self.audit(f"{number}-{turn}")
+            self._read_register()
+
+    def _read_register(self) -> None:
+        found: list[int] = []
+
+        def get() -> None:
+            metadata = self._load.client.get_entity(REGISTER)
+            found.append(0 if metadata is None else metadata.get_state(int) or 0)
+
+        begun = time.monotonic()
+        self._load.insist(get)
+        self.register.append(Operation(f"register {found[-1]}", begun, time.monotonic(), partial(read, seen=found[-1])))
 
 
 def ended(load: Load, instance: Instance, expected: OrchestrationStatus) -> Any:
@@ -71,28 +168,22 @@ def run_round(site: Site, load: Load, number: int, chance: random.Random, figure
     """One round.
 
     Raises:
-        Lost: something was lost, doubled, stuck or locked.
+        Lost: something was lost, doubled, stuck or locked, or no order explains what clients were told.
     """
-    name = f"round-{number}"
-    moving, holding, auditing = movers(name, chance), holder(name, chance), auditor(name)
+    clients = Round(load, f"round-{number}", chance)
     begun = time.monotonic()
-
-    def work() -> None:
-        load.start_all([*moving[:4], holding, *moving[4:]])
-        load.insist(lambda: load.client.terminate_orchestration(holding.instance_id))
-
-    figures.kills += kill_during(work, site, chance)
-    ended(load, holding, OrchestrationStatus.TERMINATED)
-    histories = [ended(load, instance, OrchestrationStatus.COMPLETED) for instance in moving]
+    figures.kills += kill_during(clients.run, site, chance)
+    ended(load, clients.holding, OrchestrationStatus.TERMINATED)
     figures.slowest = max(figures.slowest, time.monotonic() - begun)
-    figures.register = check_register(histories, figures.register + 1)
-    figures.moved += sum(amount for instance in moving for _, _, amount in instance.kind.input)
-    load.start(auditing)
-    balances, moved = ended(load, auditing, OrchestrationStatus.COMPLETED)
-    if sum(balances) != SUM:
-        raise Lost(f"the balances {balances} add up to {sum(balances)}, expected {SUM}")
-    if moved != figures.moved:
-        raise Lost(f"signals told of {moved}, but {figures.moved} was moved")
+    figures.moved += clients.moved
+    total = clients.audit("last")
+    if total != figures.moved:
+        raise Lost(f"signals told of {total}, but {figures.moved} was moved")
+    figures.balances = linearize(clients.accounts, figures.balances)
+    figures.register = linearize(clients.register, figures.register)
+    figures.reads += len(clients.accounts) + len(clients.register) - 2 * MOVERS * MOVES
+    if sum(figures.balances) != SUM:
+        raise Lost(f"the balances {figures.balances} add up to {sum(figures.balances)}, expected {SUM}")
     figures.rounds += 1
     if locks := command("locks", site.database):
         raise Lost(f"locks that have outlived their owners:\n{locks}")
@@ -115,7 +206,7 @@ def run(folder: Path, rounds: int, seed: int) -> Figures:
     """All rounds.
 
     Raises:
-        Lost: something was lost, doubled, stuck, locked or damaged.
+        Lost: something was lost, doubled, stuck, locked, out of order or damaged.
         ProgramError: a program did not start.
     """
     chance = random.Random(seed)
@@ -149,7 +240,8 @@ def main() -> int:
     except (Lost, ProgramError) as error:
         print(f"entity kill rounds failed (seed {options.seed}): {error}", file=sys.stderr)
         return 1
-    print(f"the sum is {SUM}, nothing stuck, nothing locked, in {time.monotonic() - begun:.0f} s: {figures}")
+    seconds = time.monotonic() - begun
+    print(f"the sum is {SUM}, nothing stuck, nothing locked, all linearizable, in {seconds:.0f} s: {figures}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Orchestrations that transfer money under locks and count in a register, their worker, and the register's checker.
+"""Orchestrations that transfer money under locks and count in a register, their worker, and what their results mean.
 
     python scripts/entity_workload.py HOST:PORT        run a worker
 
@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from durabletask import entities, task
 from durabletask.worker import TaskHubGrpcWorker
-from workload import CHANNEL, WORKER_READY, Instance, Kind, Lost
+from workload import CHANNEL, WORKER_READY, Instance, Kind
 
 ACCOUNTS = [entities.EntityInstanceId("Account", str(number)) for number in range(5)]
 OPENING_BALANCE = 1000
 MOVERS = 8
 MOVES = 3
+READERS = 2
+READS = 3
 REGISTER = entities.EntityInstanceId("register", "moves")
 TOTAL = entities.EntityInstanceId("register", "amounts")
 
 Gen = Generator[task.Task[Any], Any, Any]
-Operation = tuple[str, int]
-"""What was asked of the register, ``increment`` or ``get``, and its result."""
+Balances = tuple[int, ...]
 
 
 # --- what workers run
@@ -49,21 +50,18 @@ def register(ctx: entities.EntityContext, amount: int) -> int:
     return value
 
 
-def move(ctx: task.OrchestrationContext, moves: list[list[int]]) -> Gen:
-    """Transfers one after the other: source, target, amount. Returns its register operations in their order."""
-    seen: list[Operation] = []
-    for source, target, amount in moves:
-        with (yield ctx.lock_entities([ACCOUNTS[source], ACCOUNTS[target]])):
-            before = yield ctx.call_entity(ACCOUNTS[source], "change", 0)
-            after = yield ctx.call_entity(ACCOUNTS[source], "change", -amount)
-            yield ctx.call_entity(ACCOUNTS[target], "change", amount)
-            kept = yield ctx.call_entity(ACCOUNTS[source], "change", 0)
-        if not before - amount == after == kept:
-            raise RuntimeError(f"account {source} was changed while it was locked: {before}, {after}, {kept}")
-        seen.append(("increment", (yield ctx.call_entity(REGISTER, "increment", 1))))
-        ctx.signal_entity(TOTAL, "increment", amount)
-        seen.append(("get", (yield ctx.call_entity(REGISTER, "get"))))
-    return seen
+def transfer(ctx: task.OrchestrationContext, move: list[int]) -> Gen:
+    """Move an amount from a source to a target and count that; returns both balances before it, and the count."""
+    source, target, amount = ACCOUNTS[move[0]], ACCOUNTS[move[1]], move[2]
+    with (yield ctx.lock_entities([source, target])):
+        before = yield ctx.call_entity(source, "change", 0)
+        after = yield ctx.call_entity(source, "change", -amount)
+        received = yield ctx.call_entity(target, "change", amount)
+        kept = yield ctx.call_entity(source, "change", 0)
+    if not before - amount == after == kept:
+        raise RuntimeError(f"account {source} was changed while it was locked: {before}, {after}, {kept}")
+    ctx.signal_entity(TOTAL, "increment", amount)
+    return [before, received - amount, (yield ctx.call_entity(REGISTER, "increment", 1))]
 
 
 def hold(ctx: task.OrchestrationContext, pair: list[int]) -> Gen:
@@ -84,7 +82,7 @@ def run_worker(address: str) -> None:
     worker = TaskHubGrpcWorker(host_address=address, channel_options=CHANNEL)
     for entity in (Account, register):
         worker.add_entity(entity)
-    for orchestrator in (move, hold, audit):
+    for orchestrator in (transfer, hold, audit):
         worker.add_orchestrator(orchestrator)
     print(WORKER_READY, flush=True)
     worker.run()
@@ -93,13 +91,13 @@ def run_worker(address: str) -> None:
 # --- what clients ask for, and look at afterwards
 
 
-def movers(prefix: str, chance: random.Random) -> list[Instance]:
-    """Instances of ``move`` whose locks cross each other in every direction."""
+def moves(chance: random.Random) -> list[list[int]]:
+    """What one client moves, one after the other; locks of several clients cross each other in every direction."""
+    return [[*chance.sample(range(len(ACCOUNTS)), 2), chance.randint(1, 50)] for _ in range(MOVES)]
 
-    def moves() -> list[list[int]]:
-        return [[*chance.sample(range(len(ACCOUNTS)), 2), chance.randint(1, 50)] for _ in range(MOVES)]
 
-    return [Instance(f"{prefix}-move-{number}", Kind(move, MOVES, moves(), None)) for number in range(MOVERS)]
+def transferrer(prefix: str, move: list[int]) -> Instance:
+    return Instance(f"{prefix}-transfer", Kind(transfer, 1, move, None))
 
 
 def holder(prefix: str, chance: random.Random) -> Instance:
@@ -110,31 +108,29 @@ def auditor(prefix: str) -> Instance:
     return Instance(f"{prefix}-audit", Kind(audit, 1, None, None))
 
 
-def check_register(histories: Iterable[Sequence[Operation]], first: int) -> int:
-    """Check that one order of all increments explains every result.
+# --- what the answers mean: for each, the state after it, or None if it does not fit the state before
 
-    An increment returns the value after it, so the results are that order: each of them has to be there once and
-    without a gap, beginning at ``first``. In this order, those of one history have to come as it made them, and a
-    ``get`` has to see at least the increments before it in its own history and none that was never made.
 
-    Returns:
-        The value after all increments.
+def transferred(balances: Balances, move: list[int], before: Sequence[int]) -> Balances | None:
+    source, target, amount = move
+    if [balances[source], balances[target]] != list(before):
+        return None
+    after = list(balances)
+    after[source] -= amount
+    after[target] += amount
+    return tuple(after)
 
-    Raises:
-        Lost: there is no such order.
-    """
-    histories = list(histories)
-    values = sorted(value for history in histories for kind, value in history if kind == "increment")
-    if values != list(range(first, first + len(values))):
-        raise Lost(f"{len(values)} increments from {first} on returned {values}")
-    last = first + len(values) - 1
-    for history in histories:
-        seen = first - 1
-        for kind, value in history:
-            if value > last or value < seen + (kind == "increment"):
-                raise Lost(f"{kind} returned {value}, but {seen} was seen before it and the last is {last}: {history}")
-            seen = value
-    return last
+
+def audited(balances: Balances, seen: Sequence[int]) -> Balances | None:
+    return balances if balances == tuple(seen) else None
+
+
+def counted(count: int, result: int) -> int | None:
+    return result if result == count + 1 else None
+
+
+def read(count: int, seen: int) -> int | None:
+    return count if count == seen else None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The samples do what their READMEs say: each command of a README runs as it stands there, on its real files.
 
-The scheduler is one for all of them, and its address and the API's are other ones than in the text. What the client
+Only the ports of scheduler and API are other ones than in the text, and uv stands in for pip. What the client
 prints must be what the README shows, where ``...`` stands for anything.
 """
 
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import smoke
 from packaging.requirements import Requirement
-from programs import Program, free_port, start_scheduler
+from programs import READY, Program, free_port
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
@@ -26,6 +27,8 @@ CATALOGUE = sorted({path.parent.name for path in SAMPLES.glob("*/README.md")} - 
 SECONDS = 60
 COMMAND = re.compile(r"^ *```bash\n *(\S[^\n]*)\n *```$", re.MULTILINE)
 OUTPUT = re.compile(r"^The client prints:\n\n```\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+WORKER_OUTPUT = re.compile(r"^The worker prints[^`]*:\n\n```\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+LOCAL = [Path(line).name for line in (SAMPLES / "packages.txt").read_text("utf-8").splitlines() if line[0] != "#"]
 API_PORT = "8000"
 API_READY = "Uvicorn running on"
 
@@ -35,6 +38,7 @@ class Readme(NamedTuple):
 
     commands: list[list[str]]
     output: re.Pattern[str]
+    of_worker: list[re.Pattern[str]]
 
 
 def readme(sample: str) -> Readme:
@@ -42,56 +46,102 @@ def readme(sample: str) -> Readme:
     section = text.split("## Run it\n")[1].split("\n## ")[0]
     found = OUTPUT.search(text)
     assert found is not None, "the README does not show what the client prints"
-    pattern = re.escape(found[1]).replace(re.escape("..."), ".*")
-    return Readme([shlex.split(line) for line in COMMAND.findall(section)], re.compile(pattern))
+    of_worker = WORKER_OUTPUT.search(text)
+    return Readme(
+        [shlex.split(line) for line in COMMAND.findall(section)],
+        shown(found[1]),
+        [shown(line) for line in of_worker[1].split("\n")] if of_worker else [],
+    )
 
 
-def real_command(words: list[str], port: int) -> list[str]:
-    """The command with this interpreter in place of the one of a reader's environment, and a free port."""
-    module = [] if words[0] == "python" else ["-m", words[0]]
-    return [sys.executable, *module, *(str(port) if word == API_PORT else word for word in words[1:])]
+def shown(text: str) -> re.Pattern[str]:
+    return re.compile(re.escape(text).replace(re.escape("..."), ".*"))
+
+
+class Terminals:
+    """Clean environments, one for each content of a ``requirements.txt``, where commands run as a reader types them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[str, Path] = {}
+
+    def install(self, words: list[str], cwd: Path) -> Path:
+        """Carry out ``pip install ...`` in a new environment; returns the folder of its programs."""
+        requirements = (cwd / "requirements.txt").read_text("utf-8")
+        if requirements not in self._made:
+            environment = self._folder / f"environment-{len(self._made)}"
+            run("venv", "--quiet", "--python", sys.executable, str(environment), cwd=cwd)
+            programs = Path(smoke.python_of(environment)).parent
+            # Else uv takes a wheel of an earlier state of the folders, where only their sources have changed.
+            afresh = [word for name in LOCAL for word in ("--refresh-package", name)]
+            run("pip", "install", "--quiet", "--python", str(programs / "python"), *afresh, *words[2:], cwd=cwd)
+            self._made[requirements] = programs
+        return self._made[requirements]
+
+
+def run(*words: str, cwd: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "uv", *words], cwd=cwd, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
-def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a scheduler for all the samples."""
-    port = free_port()
-    with start_scheduler(tmp_path_factory.mktemp("samples") / "samples.db", port):
-        yield f"http://127.0.0.1:{port}"
+def terminals(tmp_path_factory: pytest.TempPathFactory) -> Terminals:
+    return Terminals(tmp_path_factory.mktemp("samples"))
 
 
+@pytest.mark.wheels
 @pytest.mark.processes
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("sample", CATALOGUE)
-def test_a_sample_does_what_its_readme_says(sample: str, scheduler: str, tmp_path: Path) -> None:
-    commands, output = readme(sample)
+def test_a_sample_does_what_its_readme_says(sample: str, terminals: Terminals, tmp_path: Path) -> None:
+    """Every command of the README, in its order, in an environment that has only what the first one installs."""
+    commands, output, of_worker = readme(sample)
     install, serve, *programs, client = commands
-    assert install == ["pip", "install", "-r", "requirements.txt"]
+    assert install == ["pip", "install", "-r", "../packages.txt", "-r", "requirements.txt"]
     assert serve[:3] == ["durabletask-scheduler", "serve", "--db"]
     assert client[:2] == ["python", "client.py"]
-    port = free_port()
+    folder, (port, api_port) = SAMPLES / sample, (free_port(), free_port())
+    bin_folder = terminals.install(install, folder)
     environment = {
-        "ENDPOINT": scheduler,
+        "ENDPOINT": f"http://127.0.0.1:{port}",
         "TASKHUB": "default",
-        "API_URL": f"http://127.0.0.1:{port}",
+        "API_URL": f"http://127.0.0.1:{api_port}",
         "PAYLOADS": str(tmp_path / "payloads"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    folder = SAMPLES / sample
+
+    def typed(words: list[str], cwd: Path = folder) -> Program:
+        command = [str(bin_folder / words[0]), *(str(api_port) if word == API_PORT else word for word in words[1:])]
+        return Program(shlex.join(words), command, environment=environment, cwd=cwd)
+
     with ExitStack() as stack:
-        running: list[Program] = []
+        scheduler = stack.enter_context(typed([*serve, "--port", str(port)], tmp_path))
+        scheduler.wait_for(READY, SECONDS)
+        running = []
         for words in programs:
-            program = Program(shlex.join(words), real_command(words, port), environment=environment, cwd=folder)
-            running.append(stack.enter_context(program))
+            running.append(stack.enter_context(typed(words)))
             if words[0] == "uvicorn":
-                program.wait_for(API_READY, SECONDS)
-        with Program("client", real_command(client, port), environment=environment, cwd=folder) as run:
-            code = run.wait(SECONDS)
-        said = "\n\n".join(f"{each.name}:\n{each.output}" for each in [run, *running])
+                running[-1].wait_for(API_READY, SECONDS)
+        last = stack.enter_context(typed(client))
+        code = last.wait(SECONDS)
+        said = "\n\n".join(f"{each.name}:\n{each.output}" for each in [last, *running])
         assert code == 0, said
-        assert output.fullmatch(run.output.strip()), f"expected {output.pattern}\nfound {said}"
-        for words, program in zip(programs, running):
+        assert output.fullmatch(last.output.strip()), f"expected {output.pattern}\nfound {said}"
+        for program in running:
             program.stop()
-            assert "worker.py" not in words or program.output.endswith("Worker stopped"), program.output
+            if "worker.py" in program.name:
+                assert program.output.endswith("Worker stopped"), program.output
+                printed = iter(program.output.split("\n"))
+                missing = [line.pattern for line in of_worker if not any(line.fullmatch(each) for each in printed)]
+                assert missing == [], program.output
+
+
+def test_the_packages_of_this_repository_are_installed_from_it() -> None:
+    """Their ranges alone would be met by distributions of others, which have such names in a public index."""
+    assert all((ROOT / "packages" / name / "pyproject.toml").is_file() for name in LOCAL)
+    for sample in CATALOGUE:
+        required = {Requirement(line).name for line in (SAMPLES / sample / "requirements.txt").read_text().splitlines()}
+        assert {name for name in required if name.startswith("durabletask")} <= set(LOCAL), sample
 
 
 @pytest.mark.parametrize("sample", CATALOGUE)
@@ -104,7 +154,7 @@ def test_the_requirements_of_a_sample_name_what_it_imports(sample: str) -> None:
     imported = set(re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE))
     own = {path.stem for path in (SAMPLES / sample).glob("*.py")}
     # azure-identity comes with durabletask-azuremanaged, pydantic with FastAPI.
-    given = {"durabletask", "azure", "pydantic", *(name.replace("-", "_") for name in required)}
+    given = {"durabletask", "azure", "pydantic", *(name.split("-")[0] for name in required)}
     assert imported - given - own - sys.stdlib_module_names == set()
 
 

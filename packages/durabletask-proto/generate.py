@@ -18,7 +18,8 @@ from importlib import metadata, resources
 
 SOURCE = pathlib.Path(__file__).parent / "src"
 PACKAGE = "durabletask_proto"
-PROTO = f"{PACKAGE}/orchestrator_service.proto"
+PROTOCOL = f"{PACKAGE}/orchestrator_service"
+ADDITIONS = f"{PACKAGE}/scheduler_additions"
 REQUIRED = {"grpcio-tools": "1.76.0", "mypy-protobuf": "5.1.0"}
 
 # The protocol has no proto package, so the packaged service name must not reach the wire.
@@ -50,12 +51,12 @@ def generate(target: pathlib.Path) -> list[pathlib.Path]:
         f"--mypy_out={target}",
         f"--grpc_python_out={target}",
         f"--mypy_grpc_out={target}",
-        PROTO,
+        f"{PROTOCOL}.proto",
+        f"{ADDITIONS}.proto",
     ]
     if protoc.main(arguments) != 0:
-        sys.exit(f"protoc failed on {SOURCE / PROTO}; its message is above.")
-    for stub in target.glob(f"{PACKAGE}/*_pb2_grpc.py"):
-        restore_service_name(stub)
+        sys.exit(f"protoc failed on {SOURCE / PACKAGE}/*.proto; its message is above.")
+    restore_service_name(target / f"{PROTOCOL}_pb2_grpc.py")
     return sorted(path.relative_to(target) for path in target.rglob("*_pb2*"))
 
 

@@ -7,7 +7,9 @@ import time
 
 import grpc
 import pytest
+from durabletask_proto import additions
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from durabletask_scheduler.hub.model import Limits
 from durabletask_scheduler.server import ServerOptions
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
@@ -288,15 +290,18 @@ def test_bad_conditions_of_a_query_are_refused(site, tools, text, still_serves):
     assert (code, "expected a JSON object" in details) == ("INVALID_ARGUMENT", True)
 
 
-RPCS = list(pb.DESCRIPTOR.services_by_name["TaskHubSidecarService"].methods)
-WITH_FIELDS = sorted(method.name for method in RPCS if method.input_type.fields)
+ADDITIONS = additions_pb.DESCRIPTOR.services_by_name["SchedulerAdditions"]
+METHODS = [
+    *((PATH, method) for method in pb.DESCRIPTOR.services_by_name["TaskHubSidecarService"].methods),
+    *((f"/{additions.SERVICE}/", method) for method in ADDITIONS.methods),
+]
+WITH_FIELDS = {path + method.name: method.server_streaming for path, method in METHODS if method.input_type.fields}
 
 
-@pytest.mark.parametrize("rpc", WITH_FIELDS)
-def test_bytes_that_are_no_message_are_refused(site, tools, rpc, still_serves):
-    streams = rpc in ("GetWorkItems", "StreamInstanceHistory")
-    make = site.channel.unary_stream if streams else site.channel.unary_unary
-    call = make(PATH + rpc)
+@pytest.mark.parametrize("path", sorted(WITH_FIELDS))
+def test_bytes_that_are_no_message_are_refused(site, tools, path, still_serves):
+    make = site.channel.unary_stream if WITH_FIELDS[path] else site.channel.unary_unary
+    call = make(path)
     code, details = tools.refused(lambda: list(call(b"\xff", timeout=10)))
     assert (code, "expects a serialized" in details) == ("INVALID_ARGUMENT", True)
 

@@ -15,8 +15,10 @@ import grpc
 import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto.orchestrator_service_pb2_grpc import TaskHubSidecarServiceStub
+from durabletask_scheduler import Scheduler
 from durabletask_scheduler.clock import SystemClock
 from durabletask_scheduler.server import ServerOptions
+from durabletask_scheduler.storage import StorageUnusable
 from durabletask_scheduler.storage.maintenance import check
 
 SECOND = 10**9
@@ -371,6 +373,71 @@ class TestHalfOpenConnections:
         assert time.monotonic() - begun < 8
         other.answer(again, do.complete())
         assert site.status("a") == "COMPLETED"
+
+
+class TestTwoThatRecoverTheSame:
+    """Lesson 59: of two that take up the same work, the one that lost the claim has no effect."""
+
+    def test_the_twin_that_lost_the_turn_consumes_no_event(self, site, do):
+        loser, channel = site.worker(), site.connect()
+        site.start("a")
+        loser.step(do.timer(1, HOUR))
+        site.raise_event("a", "go", '"once"')
+        lost = loser.turn()
+        loser.close()
+        winner = site.worker(channel=channel)
+        won = winner.turn()
+        for item in (lost, won):
+            assert item.orchestratorRequest.newEvents[-1].eventRaised.input.value == '"once"'
+        # The loser has seen the event and is done; the event belongs to the winner nevertheless.
+        winner.answer(lost, do.complete(2, '"by the loser"'))
+        assert site.status("a") == "RUNNING"
+        winner.answer(won, do.complete(2, '"by the winner"'))
+        assert site.wait("a").output.value == '"by the winner"'
+        assert site.kinds("a").count("eventRaised") == 1
+
+    def test_the_twin_that_lost_an_activity_has_no_say(self, site, do):
+        loser, channel = site.worker(), site.connect()
+        site.start("a")
+        loser.step(do.activity(1))
+        lost = loser.activity()
+        loser.close()
+        winner = site.worker(channel=channel)
+        won = winner.activity()
+        winner.result(lost, '"by the loser"')
+        winner.result(won, '"by the winner"')
+        item = winner.turn()
+        assert item.orchestratorRequest.newEvents[-1].taskCompleted.result.value == '"by the winner"'
+        assert winner.nothing(0.2)
+
+    def test_after_a_restart_each_item_goes_to_one_worker(self, site, do):
+        worker = site.worker()
+        for name in "abcd":
+            site.start(name)
+            worker.step(do.activity(1))
+        site.restart()
+        charging = pb.WorkItemFilters(activities=[pb.ActivityFilter(name="charge")])
+        first, second = (site.worker(channel=site.connect(), workItemFilters=charging) for _ in range(2))
+        taken: Counter[str] = Counter()
+        end = time.monotonic() + 20
+        while sum(taken.values()) < 4 and time.monotonic() < end:
+            for one in (first, second):
+                while not one.nothing(0.02):
+                    item = one.activity()
+                    taken[item.activityRequest.orchestrationInstance.instanceId] += 1
+                    one.result(item)
+        assert taken == Counter("abcd")
+
+    def test_a_second_scheduler_that_lost_the_claim_runs_nothing(self, site, do):
+        worker = site.worker()
+        site.start("a")
+        item = worker.turn()
+        for _ in range(3):
+            with pytest.raises(StorageUnusable, match="in use by another scheduler"):
+                Scheduler(site.database).start()
+        worker.answer(item, do.complete())
+        assert site.status("a") == "COMPLETED"
+        assert worker.nothing(0.1)
 
 
 class TestTroubleWithTheFile:

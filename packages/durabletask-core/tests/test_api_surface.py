@@ -4,6 +4,7 @@ import ast
 import builtins
 import inspect
 import re
+from dataclasses import is_dataclass
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any, NamedTuple
 
 import durabletask.history
 import pytest
-from durabletask import client, task, worker
+from durabletask import client, exception_properties, grpc_options, task, testing, worker
+from durabletask.internal.json_encode_output_exception import JsonEncodeOutputException
+from durabletask.payload import LargePayloadStorageOptions, PayloadStore
+from durabletask.serialization import DataConverter
 
 SURFACE = [
     line
@@ -20,7 +24,8 @@ SURFACE = [
 ]
 LINE = re.compile(
     r"(?P<path>[\w.]+:[\w.]+)"
-    r"(?:(?P<parameters>\(.*?\))(?: \+ (?P<additions>.*))?| < (?P<base>[\w.]+)| = (?P<value>.*))?"
+    r"(?:(?P<parameters>\(.*?\))(?: \+ (?P<additions>.*?))?(?: -> (?P<returns>.*))?"
+    r"| -> (?P<holds>.*)| < (?P<base>[\w.]+)| = (?P<value>.*))?"
 )
 
 
@@ -71,6 +76,14 @@ def own_parameters(path: str) -> list[Parameter]:
     ]
 
 
+def returned(path: str) -> str:
+    """What a function or a property is annotated to return, without the modules of names."""
+    found = find(path)
+    annotation = inspect.signature(found.fget if isinstance(found, property) else found).return_annotation
+    written = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return re.sub(r"(?:\w+\.)+(\w+)|['\"~+]", r"\1", written)
+
+
 def complaints(path: str, expected: list[Parameter], additions: list[Parameter]) -> list[str]:
     """How what is there differs from what is expected."""
     found, wrong = own_parameters(path), []
@@ -99,6 +112,9 @@ def test_the_surface_is_there(line: str) -> None:
         expected = read_parameters(parts["parameters"][1:-1])
         additions = read_parameters(f"*, {parts['additions']}") if parts["additions"] else []
         assert complaints(path, expected, additions) == []
+        assert parts["returns"] is None or returned(path) == parts["returns"]
+    elif parts["holds"]:
+        assert returned(path) == parts["holds"]
     elif parts["base"]:
         base = parts["base"]
         home = "builtins" if base in dir(builtins) else path.partition(":")[0]
@@ -159,6 +175,8 @@ ABSTRACT = {
         *("wait_for_external_event", "continue_as_new", "new_uuid", "_exit_critical_section"),
     },
     task.CompositeTask: {"on_child_completed"},
+    DataConverter: {"serialize", "deserialize", "coerce"},
+    PayloadStore: {"options", "upload", "upload_async", "download", "download_async", "is_known_token"},
 }
 
 
@@ -168,7 +186,65 @@ def test_what_a_subclass_must_provide_is_what_it_always_was(cls: Any) -> None:
     assert cls.__abstractmethods__ == ABSTRACT[cls]
 
 
+# The names of these classes are in stored failures and in what applications compare them with.
+TRAVELLING = {
+    **{task.__dict__[name]: "durabletask.task" for name in ("TaskFailedError", "NonDeterminismError")},
+    **{task.__dict__[name]: "durabletask.task" for name in ("TaskCancelledError", "OrchestrationStateError")},
+    worker.OrchestratorNotRegisteredError: "durabletask.worker",
+    worker.ActivityNotRegisteredError: "durabletask.worker",
+    worker.EntityNotRegisteredError: "durabletask.worker",
+    client.OrchestrationFailedError: "durabletask.client",
+    JsonEncodeOutputException: "durabletask.internal.json_encode_output_exception",
+}
+
+
+@pytest.mark.parametrize("cls", TRAVELLING, ids=lambda cls: cls.__name__)
+def test_a_class_that_failures_name_says_it_is_where_it_always_was(cls: type) -> None:
+    """Pinned 4"""
+    assert (cls.__module__, getattr(import_module(TRAVELLING[cls]), cls.__qualname__)) == (TRAVELLING[cls], cls)
+
+
+FROZEN = (
+    task.FailureDetails,
+    worker.OrchestrationWorkItemFilter,
+    worker.ActivityWorkItemFilter,
+    worker.EntityWorkItemFilter,
+    worker.WorkItemFilters,
+)
+CHANGEABLE = (
+    client.OrchestrationState,
+    client.OrchestrationQuery,
+    client.EntityQuery,
+    client.PurgeInstancesResult,
+    client.Page,
+    client.CleanEntityStorageResult,
+    LargePayloadStorageOptions,
+)
+SLOTTED = (
+    grpc_options.GrpcRetryPolicyOptions,
+    grpc_options.GrpcChannelOptions,
+    grpc_options.GrpcWorkerResiliencyOptions,
+    grpc_options.GrpcClientResiliencyOptions,
+    *(getattr(durabletask.history, name) for name in durabletask.history.__all__ if name != "to_dict"),
+)
+
+
+@pytest.mark.parametrize("cls", [*FROZEN, *CHANGEABLE, *SLOTTED], ids=lambda cls: cls.__name__)
+def test_values_are_dataclasses_of_the_kind_they_always_were(cls: Any) -> None:
+    assert is_dataclass(cls)
+    parameters = vars(cls)["__dataclass_params__"]
+    assert parameters.eq
+    assert parameters.frozen == (cls in FROZEN)
+    assert ("__slots__" in vars(cls)) == (cls in SLOTTED)
+    assert (cls.__hash__ is None) == (cls not in FROZEN)
+
+
+def test_a_provider_of_exception_properties_is_any_class_with_the_method() -> None:
+    assert getattr(exception_properties.ExceptionPropertiesProvider, "_is_protocol", False)
+
+
 def test_the_lists_of_public_names_have_what_they_had() -> None:
+    assert {"InMemoryOrchestrationBackend", "create_test_backend"} <= set(testing.__all__)
     assert {"ConcurrencyOptions", "TaskHubGrpcWorker"} <= set(worker.__all__)
     assert not hasattr(task, "__all__")
     helpers = {"HistoryEvent", "OrchestrationInstance", "ParentInstanceInfo", "TraceContext", "to_dict"}

@@ -3,6 +3,7 @@
 import importlib.metadata
 import socket
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 
 import grpc
 import pytest
@@ -137,3 +138,55 @@ def test_without_a_scheduler_the_error_names_the_package(monkeypatch, start):
     monkeypatch.setattr("durabletask.testing.backends.entry_points", lambda group: importlib.metadata.EntryPoints(()))
     with pytest.raises(FeatureMissingError, match="pip install durabletask-scheduler"):
         start()
+
+
+def failing(ctx, _):
+    raise ValueError("no")
+
+
+def family(ctx, _):
+    yield ctx.call_sub_orchestrator(failing)
+
+
+def test_a_parent_gets_the_whole_failure_of_its_child(client, worker):
+    worker.stop()
+    worker.add_orchestrator(failing)
+    worker.add_orchestrator(family)
+    worker.start()
+    state = client.wait_for_orchestration_completion(client.schedule_new_orchestration(family), timeout=30)
+    inner = state.failure_details.inner_failure
+    assert (inner.error_type, inner.message) == ("builtins.ValueError", "no")
+    assert inner.stack_trace is not None
+
+
+def asks_for_its_parent(ctx, _):
+    return ctx.parent_instance_id
+
+
+def keeps_a_child(ctx, _):
+    parent = yield ctx.call_sub_orchestrator(asks_for_its_parent)
+    ctx.set_custom_status(parent == ctx.instance_id)
+    yield ctx.call_sub_orchestrator(waiting, instance_id="child")
+
+
+def test_children_know_their_parent_and_are_terminated_with_it(client, worker):
+    worker.stop()
+    for orchestrator in (keeps_a_child, asks_for_its_parent):
+        worker.add_orchestrator(orchestrator)
+    worker.start()
+    client.schedule_new_orchestration(keeps_a_child, instance_id="parent")
+    client.wait_for_orchestration_start("child", timeout=30)
+    client.terminate_orchestration("parent")
+    ended = [client.wait_for_orchestration_completion(name, timeout=30) for name in ("parent", "child")]
+    assert [state.runtime_status for state in ended] == [OrchestrationStatus.TERMINATED] * 2
+    assert ended[0].get_custom_status() is True
+
+
+def test_a_start_in_the_future_waits_and_what_is_live_is_not_purged(client, worker):
+    later = datetime.now(timezone.utc) + timedelta(hours=1)
+    client.schedule_new_orchestration(echo, instance_id="later", start_at=later)
+    client.wait_for_orchestration_completion(client.schedule_new_orchestration(echo), timeout=30)
+    assert client.get_orchestration_state("later").runtime_status is OrchestrationStatus.PENDING
+    with pytest.raises(grpc.RpcError) as refusal:
+        client.purge_orchestration("later")
+    assert refusal.value.code() is grpc.StatusCode.FAILED_PRECONDITION

@@ -9,8 +9,18 @@ from typing import Any
 import grpc
 import pytest
 from durabletask.transport.alarm import AlarmClock
-from durabletask.transport.completions import MAXIMUM_IN_FLIGHT, Delivery, Outbox, Refusal, RetryDelays
+from durabletask.transport.completions import (
+    MAXIMUM_IN_FLIGHT,
+    MAXIMUM_PACKED_CALLS,
+    Delivery,
+    Outbox,
+    Refusal,
+    RetryDelays,
+)
+from durabletask.transport.packing import MOST_BYTES
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import scheduler_additions_pb2 as additions_pb
+from google.protobuf.wrappers_pb2 import StringValue
 
 PATIENCE = 10.0
 QUICK = RetryDelays(base=0.001, cap=0.002)
@@ -20,7 +30,10 @@ LOGGER = logging.getLogger("test")
 class ScriptedCall:
     """A unary call whose end the test decides."""
 
-    def __init__(self) -> None:
+    def __init__(self, method: str = "", message: Any = None) -> None:
+        self.method = method
+        self.message = message
+        self.response: Any = None
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._callbacks: list[Callable[[Any], None]] = []
@@ -41,7 +54,7 @@ class ScriptedCall:
         return True
 
     def result(self, timeout: float | None = None) -> Any:
-        return None
+        return self.response
 
     def initial_metadata(self) -> Any:
         return ()
@@ -68,7 +81,7 @@ class Wire:
         self._kind = kind
 
     def call(self, method: str, message: Any) -> ScriptedCall:
-        call = self._kind()
+        call = self._kind(method, message)
         self.started.put(call)
         return call
 
@@ -199,3 +212,107 @@ def test_the_server_s_own_thread_is_used_for_good_news_only(
     wire.next().end(code)
 
     assert settled.get(timeout=PATIENCE) is on_server_thread
+
+
+class Packing:
+    """An outbox to a server that takes packs, all of whose calls are taken by one delivery each."""
+
+    def __init__(self, clock: AlarmClock, kind: type[ScriptedCall] = ScriptedCall) -> None:
+        self.wire = Wire(kind)
+        self.settled: queue.SimpleQueue[tuple[int, Refusal | None]] = queue.SimpleQueue()
+        self.outbox = Outbox(self.wire.call, clock, LOGGER, QUICK)
+        self.outbox.pack(True)
+        for number in range(MAXIMUM_PACKED_CALLS):
+            self.send(-1 - number)
+        self.under_way = [self.wire.next() for _ in range(MAXIMUM_PACKED_CALLS)]
+
+    def send(self, number: int, message: Any = None, method: str = "CompleteActivityTask") -> None:
+        message = pb.ActivityResponse(taskId=number) if message is None else message
+        self.outbox.send(Delivery(method, message, lambda refusal: self.settled.put((number, refusal))))
+
+    def gathered(self) -> ScriptedCall:
+        """The call that starts when one of those under way ends."""
+        self.under_way.pop().end(grpc.StatusCode.OK)
+        assert self.settled.get(timeout=PATIENCE)[0] < 0
+        return self.wire.next()
+
+    def outcomes(self, count: int) -> dict[int, Refusal | None]:
+        return dict(self.settled.get(timeout=PATIENCE) for _ in range(count))
+
+
+@pytest.mark.parametrize("kind", [ScriptedCall, PromptCall])
+def test_what_gathers_while_calls_are_under_way_shares_the_next_one(
+    clock: AlarmClock, kind: type[ScriptedCall]
+) -> None:
+    packing = Packing(clock, kind)
+    packing.send(1)
+    packing.send(2, pb.OrchestratorResponse(instanceId="a"), "CompleteOrchestratorTask")
+    packing.send(3, pb.EntityBatchResult(completionToken="t"), "CompleteEntityTask")
+    call = packing.gathered()
+    assert call.method == "CompleteWorkItems"
+    assert [answer.WhichOneof("answer") for answer in call.message.answers] == ["activity", "turn", "batch"]
+    assert call.message.answers[1].turn.instanceId == "a"
+
+    not_found = grpc.StatusCode.NOT_FOUND
+    refused = additions_pb.AnswerRefusal(index=1, code=not_found.value[0], message="no hub")
+    call.response = additions_pb.CompleteWorkItemsResponse(refusals=[refused])
+    call.end(grpc.StatusCode.OK)
+
+    assert packing.outcomes(3) == {1: None, 2: Refusal(not_found, "no hub"), 3: None}
+
+
+def test_a_pack_that_is_lost_is_sent_again(clock: AlarmClock) -> None:
+    packing = Packing(clock)
+    packing.send(1)
+    packing.send(2)
+    packing.gathered().end(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    tasks: list[int] = []
+    while len(tasks) < 2:
+        call = packing.wire.next()
+        is_pack = call.method == "CompleteWorkItems"
+        tasks += [answer.activity.taskId for answer in call.message.answers] if is_pack else [call.message.taskId]
+        call.response = additions_pb.CompleteWorkItemsResponse()
+        call.end(grpc.StatusCode.OK)
+
+    assert sorted(tasks) == [1, 2]
+    assert packing.outcomes(2) == {1: None, 2: None}
+
+
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT]
+)
+def test_a_pack_refused_as_a_whole_is_sent_one_by_one(clock: AlarmClock, code: grpc.StatusCode) -> None:
+    """Else the size of the pack, or a server that does not know it, would fail what is in it."""
+    packing = Packing(clock)
+    packing.send(1)
+    packing.send(2)
+    packing.gathered().end(code, "Received message larger than max (2 vs. 1)")
+    for call in packing.under_way:
+        call.end(grpc.StatusCode.OK)
+
+    alone = [packing.wire.next() for _ in range(2)]
+    for call in alone:
+        call.end(grpc.StatusCode.OK)
+
+    assert [call.method for call in alone] == ["CompleteActivityTask"] * 2
+    assert {number: refusal for number, refusal in packing.outcomes(5).items() if number > 0} == {1: None, 2: None}
+
+
+def test_a_pack_stays_below_its_size_and_abandonments_travel_by_themselves(clock: AlarmClock) -> None:
+    packing = Packing(clock)
+    large = StringValue(value="x" * (MOST_BYTES // 2))
+    for number in (1, 2, 3):
+        packing.send(number, pb.ActivityResponse(taskId=number, result=large))
+    packing.send(4, pb.AbandonActivityTaskRequest(completionToken="t"), "AbandonTaskActivityWorkItem")
+    packing.send(5)
+    packing.send(6)
+
+    calls = [packing.gathered() for _ in range(MAXIMUM_PACKED_CALLS)]
+
+    assert [call.method for call in calls] == [
+        "CompleteActivityTask",
+        "CompleteActivityTask",
+        "CompleteActivityTask",
+        "AbandonTaskActivityWorkItem",
+    ]

@@ -371,6 +371,15 @@ def test_limits_of_all_three_kinds_are_sent(task_hub: Any, new_worker: Callable[
     assert limits == (1, 2, 3)
 
 
+def test_no_more_entity_batches_are_asked_for_than_can_run(
+    task_hub: Any, new_worker: Callable[..., TaskHubGrpcWorker]
+) -> None:
+    """Lesson 39: others would wait here, and other workers could not take them."""
+    new_worker(concurrency_options=ConcurrencyOptions(None, None, 50, 4)).start()
+
+    assert task_hub.stream().request.maxConcurrentEntityWorkItems == 4
+
+
 def test_capabilities_are_advertised(task_hub: Any, new_worker: Callable[..., TaskHubGrpcWorker]) -> None:
     """R29."""
     worker = new_worker()

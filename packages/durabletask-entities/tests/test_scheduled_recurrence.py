@@ -180,6 +180,15 @@ class TestTriggerAndBackfill:
         assert ids == [f"s-{(begin + n * HOUR).isoformat()}" for n in (1, 2, 3)]
         assert schedule.state == before
 
+    def test_whatever_starts_an_orchestration_gives_it_the_workers_version(self) -> None:
+        """R6, lesson 13"""
+        schedule = EntityFixture(Schedule, key="s", default_version="2.0.0")
+        begin = datetime.now(timezone.utc) - 2.5 * HOUR
+        schedule.run("create_schedule", ScheduleCreationOptions("s", "report", HOUR, start_at=begin))
+        schedule.run("trigger_schedule")
+        schedule.run("backfill_schedule", ScheduleBackfillRequest(begin, begin + HOUR))
+        assert [started.version for started in schedule.orchestrations] == ["2.0.0"] * 3
+
     def test_a_backfill_keeps_to_the_beginning_and_the_end_of_the_schedule(self) -> None:
         now = datetime.now(timezone.utc)
         schedule = self.created(start_at=now - 3 * HOUR, end_at=now - 1.5 * HOUR)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -334,7 +335,7 @@ class TestGroups:
         loaded = store.load(HUB, "a")
         assert loaded is not None
         assert loaded.key == 3
-        assert store.counts(HUB) == {PENDING: 1}
+        assert store.counts(HUB) == {(PENDING, "", ""): 1}
 
     def test_an_empty_group_is_nothing(self, store: Storage) -> None:
         store.write([])
@@ -363,7 +364,7 @@ class TestGroups:
             create(store, make(1), bad)
         assert store.counts(HUB) == {}
         create(store, make(1))
-        assert store.counts(HUB) == {PENDING: 1}
+        assert store.counts(HUB) == {(PENDING, "", ""): 1}
 
 
 class TestLive:
@@ -533,10 +534,49 @@ class TestQueries:
         assert queried.children("nowhere", "p") == []
 
     def test_counts_are_by_status_and_task_hub(self, queried: Storage) -> None:
-        assert queried.counts(HUB) == {
+        by_status = {
             PENDING: 2, RUNNING: 3, COMPLETED: 1, FAILED: 1, SUSPENDED: 1, TERMINATED: 1, CANCELED: 1
         }  # fmt: skip
-        assert queried.counts("elsewhere") == {PENDING: 1}
+        assert queried.counts(HUB) == {(status, "", ""): count for status, count in by_status.items()}
+        assert queried.counts("elsewhere") == {(PENDING, "", ""): 1}
+
+    def test_counts_are_by_name_and_version_where_asked(self, queried: Storage) -> None:
+        where = InstanceFilter(statuses=frozenset({PENDING, RUNNING}))
+        assert queried.counts(HUB, where, by_name=True) == {
+            (PENDING, "order", ""): 1,
+            (PENDING, "other", ""): 1,
+            (RUNNING, "order", ""): 2,
+            (RUNNING, "other", ""): 1,
+        }
+        assert queried.counts(HUB, where, by_version=True) == {
+            (PENDING, "", ""): 1,
+            (PENDING, "", "2.0"): 1,
+            (RUNNING, "", ""): 1,
+            (RUNNING, "", "2.0"): 2,
+        }
+
+    @pytest.mark.parametrize(
+        "where",
+        [
+            InstanceFilter(created_from=T0 + 2, created_to=T0 + 4),
+            InstanceFilter(completed_from=T0 + 70, completed_to=T0 + 90),
+            InstanceFilter(completed_to=T0 + 80, statuses=frozenset({RUNNING})),
+            InstanceFilter(id_prefix="odd-", version="2.0"),
+            InstanceFilter(name="order", tags=(("all", "yes"),)),
+            InstanceFilter(version=""),
+        ],
+    )
+    def test_a_count_agrees_with_the_query_of_the_same_filter(self, queried: Storage, where: InstanceFilter) -> None:
+        rows = queried.query(HUB, where, limit=99, after=None, payloads=False)
+        counted = Counter((row.status, row.name, row.version or "") for row in rows)
+        assert queried.counts(HUB, where, by_name=True, by_version=True) == counted
+
+    def test_existing_names_the_ids_in_use_in_the_task_hub(self, queried: Storage) -> None:
+        many = [f"nobody-{number}" for number in range(5_000)]
+        strange = ["", "\0", "odd-1\0", "'\"[]", "\U0010ffff"]
+        assert queried.existing(HUB, [*many, "odd-1", *strange, "even-2"]) == {"odd-1", "even-2"}
+        assert queried.existing("elsewhere", ["odd-1"]) == queried.existing("nowhere", ["odd-1"]) == set()
+        assert queried.existing(HUB, []) == set()
 
     def test_children_are_by_key_and_task_hub(self, store: Storage) -> None:
         store.add_task_hub("second")

@@ -10,8 +10,10 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from durabletask_scheduler.hub.model import (
@@ -130,15 +132,6 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
         SqliteStorage(tmp_path / "nowhere" / "hub.db")
 
 
-def test_a_file_that_may_not_be_written_is_refused(path: Path) -> None:
-    make_file(path)
-    path.chmod(0o400)
-    if os.access(path, os.W_OK):
-        pytest.skip("this user may write every file")
-    with pytest.raises(StorageUnusable, match="cannot be opened for writing"):
-        SqliteStorage(path)
-
-
 def test_an_unknown_durability_is_refused(path: Path) -> None:
     with pytest.raises(ValueError, match="FULL, NORMAL, OFF, not 'full'"):
         SqliteStorage(path, synchronous="full")
@@ -176,6 +169,7 @@ def test_migrations_are_numbered_without_gaps() -> None:
 
 _HOLD = """
 import sys
+import tempfile
 from durabletask_scheduler.storage.sqlite import SqliteStorage
 store = SqliteStorage(sys.argv[1])
 print("open", flush=True)
@@ -259,9 +253,64 @@ def test_a_full_disk_refuses_the_group_and_no_more(store: SqliteStorage, path: P
         assert store.last_key() == 1
         store.write([Commit(created=[make(4)])])
     store.write(large)
-    assert store.counts(HUB) == {PENDING: 4}
+    assert store.counts(HUB) == {(PENDING, "", ""): 4}
     store.close()
     assert check(path) == []
+
+
+def test_a_disk_that_has_become_read_only_refuses_the_group_and_no_more(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lesson 60: as when the system mounts a disk anew after errors; reads go on."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def remember(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **kwargs))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", remember)
+    with contextlib.closing(SqliteStorage(path)) as store:
+        store.add_task_hub(HUB)
+        store.write([Commit(created=[make(1)])])
+        for connection in opened:
+            connection.execute("PRAGMA query_only = ON")
+        with pytest.raises(StorageError, match="nothing was written: attempt to write a readonly database"):
+            store.write([Commit(created=[make(2)]), Commit(created=[make(3)])])
+        assert store.counts(HUB) == {(PENDING, "", ""): 1}
+        for connection in opened:
+            connection.execute("PRAGMA query_only = OFF")
+        store.write([Commit(created=[make(4)])])
+    assert check(path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="other systems keep rights elsewhere")
+@pytest.mark.parametrize("what", ["the file", "its folder"])
+def test_a_file_that_may_not_be_written_is_refused(what: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "hub.db"
+        if what == "the file":
+            path.touch(mode=0o444)
+        folder.chmod(0o555 if what == "its folder" else 0o777)
+        done = subprocess.run([sys.executable, "-c", _REFUSED, str(path)], capture_output=True, text=True, check=False)
+        folder.chmod(0o777)
+    assert done.stdout.startswith(f"{path} cannot be opened for writing"), done.stderr
+    assert "make it writable for this user or give another path" in done.stdout
+
+
+_REFUSED = """
+import os
+import sys
+from durabletask_scheduler.storage import StorageUnusable
+from durabletask_scheduler.storage.sqlite import SqliteStorage
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    SqliteStorage(sys.argv[1])
+except StorageUnusable as error:
+    print(error)
+"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be moved there")
@@ -280,7 +329,7 @@ def test_nothing_is_acknowledged_when_the_file_is_gone(store: SqliteStorage, pat
     (path.parent / "away").rename(file)
     assert store.last_key() == 1
     store.write([Commit(created=[make(2)])])
-    assert store.counts(HUB) == {PENDING: 2}
+    assert store.counts(HUB) == {(PENDING, "", ""): 2}
 
 
 def test_a_stranger_who_locks_the_file_delays_a_write_only(store: SqliteStorage, path: Path) -> None:
@@ -306,7 +355,7 @@ def test_looking_at_a_file_in_use_does_not_unlock_it(store: SqliteStorage, path:
     with child(stranger, path) as visitor:
         assert visitor.communicate()[0] == "[(1,)]\n"
     store.write([Commit(created=[make(2)])])
-    assert store.counts(HUB) == {PENDING: 2}
+    assert store.counts(HUB) == {(PENDING, "", ""): 2}
 
 
 # ---- Crashes ----
@@ -375,7 +424,7 @@ def _plan(path: Path, sql: str, parameters: object) -> list[str]:
 
 
 # A page held in memory, and the task hubs, of which there are few.
-_MAY_SCAN = ("SCAN p", "SCAN h", "SCAN task_hubs", "SCAN CONSTANT ROW")
+_MAY_SCAN = ("SCAN p", "SCAN h", "SCAN wanted", "SCAN task_hubs", "SCAN CONSTANT ROW")
 
 
 @pytest.mark.parametrize("name", list(statements("sqlite", "read")))

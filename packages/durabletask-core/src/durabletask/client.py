@@ -14,12 +14,12 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
 from durabletask._client.async_client import AsyncTaskHubGrpcClient
-from durabletask._client.bulk import start_calls, started_ids
+from durabletask._client.bulk import started_ids
 from durabletask._client.calls import CallBuilder
 from durabletask._client.connection import Connection, ConnectionOptions
 from durabletask._client.entity_calls import EntityCallBuilder
@@ -28,18 +28,21 @@ from durabletask._client.models import (
     CleanEntityStorageResult,
     EntityQuery,
     NewOrchestration,
+    OrchestrationCount,
     OrchestrationFailedError,
     OrchestrationQuery,
     OrchestrationState,
     OrchestrationStatus,
     Page,
     PurgeInstancesResult,
+    UnsupportedByServerError,
 )
 from durabletask._client.responses import (
     new_orchestration_state,
     new_purge_instances_result,
     parse_orchestration_state,
 )
+from durabletask._tracing import client_tracing
 from durabletask.grpc_options import GrpcChannelOptions, GrpcClientResiliencyOptions
 from durabletask.internal.distributions import refuse_foreign_distribution
 from durabletask.logging_options import resolve_logger
@@ -60,6 +63,7 @@ __all__ = [
     "CleanEntityStorageResult",
     "EntityQuery",
     "NewOrchestration",
+    "OrchestrationCount",
     "OrchestrationFailedError",
     "OrchestrationQuery",
     "OrchestrationState",
@@ -67,10 +71,13 @@ __all__ = [
     "Page",
     "PurgeInstancesResult",
     "TaskHubGrpcClient",
+    "UnsupportedByServerError",
     "new_orchestration_state",
     "new_purge_instances_result",
     "parse_orchestration_state",
 ]
+
+_Client = TypeVar("_Client", bound="TaskHubGrpcClient")
 
 
 class TaskHubGrpcClient:
@@ -123,7 +130,9 @@ class TaskHubGrpcClient:
         self._connection = Connection(
             ConnectionOptions(channel, settings, resiliency_options, payload_store, self._logger)
         )
-        self._calls = CallBuilder(data_converter or DEFAULT_DATA_CONVERTER, self._logger)
+        self._calls = CallBuilder(
+            data_converter or DEFAULT_DATA_CONVERTER, self._logger, client_tracing(emit_trace_spans)
+        )
         self._entity_calls = EntityCallBuilder(self._calls)
         self._emit_trace_spans = emit_trace_spans
         self.default_version = default_version
@@ -133,7 +142,7 @@ class TaskHubGrpcClient:
         """Whether this client emits spans of its own where tracing is set up."""
         return self._emit_trace_spans
 
-    def __enter__(self) -> TaskHubGrpcClient:
+    def __enter__(self: _Client) -> _Client:
         return self
 
     def __exit__(
@@ -172,26 +181,29 @@ class TaskHubGrpcClient:
             ValueError: ``instance_id`` is empty, or the orchestrator is a lambda.
             grpc.RpcError: ALREADY_EXISTS if the id is in use; UNAVAILABLE if no server answers.
         """
-        new = NewOrchestration(orchestrator, input, instance_id, version, tags, start_at)
-        return self._connection.run(self._calls.start(new, self.default_version, reuse_id_policy))
+        new = NewOrchestration(orchestrator, input, instance_id, version, tags, start_at, reuse_id_policy)
+        return self._connection.run(self._calls.start(new, self.default_version))
 
     def schedule_new_orchestrations(self, requests: Iterable[NewOrchestration]) -> list[str]:
-        """Start many orchestration instances, at most 128 requests at a time; returns their ids in order.
+        """Start many orchestration instances; returns their ids in order.
 
-        All requests are built before the first is sent, so an input that cannot be encoded starts nothing.
+        durabletask-scheduler starts up to 2,000 in one call and one transaction; other servers get a call for
+        each, at most 128 at a time. All requests are built before the first is sent, so an input that cannot be
+        encoded starts nothing.
 
         Raises:
             BulkStartError: Some were not started; it names them with their errors. All others were started.
         """
-        calls = start_calls(self._calls, requests, self.default_version)
-        return started_ids(calls, self._connection.run_all(calls))
+        # Every request is built before the first is sent: a bad one is an error before anything starts.
+        calls = self._calls.start_many(requests, self.default_version)
+        return started_ids(calls, self._connection.start_all(calls))
 
     def get_orchestration_state(self, instance_id: str, *, fetch_payloads: bool = True) -> OrchestrationState | None:
         """The state of an instance; None if it does not exist.
 
         Args:
             instance_id: Its id.
-            fetch_payloads: Whether to fetch input, output and custom status too.
+            fetch_payloads: Whether to fetch input and output; some servers leave out the custom status too.
         """
         return self._connection.run(self._calls.state(instance_id, fetch_payloads))
 
@@ -242,6 +254,21 @@ class TaskHubGrpcClient:
         """
         return self._connection.converse(self._calls.all_states(orchestration_query))
 
+    def count_orchestrations(
+        self, query: OrchestrationQuery | None = None, *, by_name: bool = False, by_version: bool = False
+    ) -> list[OrchestrationCount]:
+        """How many instances a query selects, by status; by default of all instances.
+
+        Args:
+            query: Which ones to count; its ``max_instance_count`` and ``fetch_inputs_and_outputs`` mean nothing here.
+            by_name: Whether to count the instances of each orchestrator by themselves.
+            by_version: Whether to count the instances of each version by themselves.
+
+        Raises:
+            UnsupportedByServerError: The server does not count; durabletask-scheduler does.
+        """
+        return self._connection.run(self._calls.counts(query, by_name, by_version))
+
     def wait_for_orchestration_start(
         self, instance_id: str, *, fetch_payloads: bool = False, timeout: float = 60
     ) -> OrchestrationState | None:
@@ -249,7 +276,7 @@ class TaskHubGrpcClient:
 
         Args:
             instance_id: Its id.
-            fetch_payloads: Whether to fetch input, output and custom status too.
+            fetch_payloads: Whether to fetch input and output; some servers leave out the custom status too.
             timeout: Seconds to wait.
 
         Raises:
@@ -266,7 +293,7 @@ class TaskHubGrpcClient:
 
         Args:
             instance_id: Its id.
-            fetch_payloads: Whether to fetch input, output and custom status too.
+            fetch_payloads: Whether to fetch input and output; some servers leave out the custom status too.
             timeout: Seconds to wait.
 
         Raises:

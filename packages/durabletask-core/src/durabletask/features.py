@@ -4,7 +4,7 @@ A package offers a feature through an entry point of the group ``durabletask.fea
 name is the feature's name, and it loads to a ``Feature``. All parts but the name are optional.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -115,6 +115,38 @@ class EntityReader(Protocol):
 
 
 @dataclass(frozen=True)
+class AwaitedCall:
+    """A kind of call that history answers: the types of its events, and the fields that tie them together.
+
+    * ``confirmation``: records the call; ``completed`` and ``failed`` answer it; "" if it cannot fail.
+    * ``answer_field``: names the call in its answers; ``name_field`` names it in its confirmation, "" for the
+      event's id.
+    * ``is_made_again``: whether the code calls anew after a rewind; if not, the task hub sees to an answer.
+    """
+
+    confirmation: str
+    completed: str
+    failed: str = ""
+    answer_field: str = ""
+    name_field: str = ""
+    is_made_again: bool = True
+
+
+@dataclass(frozen=True)
+class RewindRules:
+    """What a feature's history events mean when a failed instance is rewound.
+
+    * ``calls``: what orchestrators await.
+    * ``sends``: event types that record what orchestrators send and no event answers.
+    * ``refusal``: is shown what would be kept of the history, and says why it must not be rewound, or None.
+    """
+
+    calls: Sequence[AwaitedCall] = ()
+    sends: frozenset[str] = frozenset()
+    refusal: Callable[[Sequence[pb.HistoryEvent]], str | None] | None = None
+
+
+@dataclass(frozen=True)
 class Feature:
     """One add-on.
 
@@ -125,6 +157,7 @@ class Feature:
     * ``register``: adds ``(registry, function or class, name or None)`` and returns the registered name.
     * ``filter_names``: the names that a worker's automatic work-item filters list for this feature.
     * ``entity_metadata``: reads the answers to the entity calls of the clients.
+    * ``rewinding``: what its history events mean when a failed instance is rewound.
     """
 
     name: str
@@ -134,6 +167,7 @@ class Feature:
     register: "Callable[[Registry, Any, str | None], str] | None" = None
     filter_names: "Callable[[Registry], list[str]] | None" = None
     entity_metadata: EntityReader | None = None
+    rewinding: RewindRules = field(default_factory=RewindRules)
 
 
 @lru_cache(maxsize=1)

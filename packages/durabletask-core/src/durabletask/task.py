@@ -6,7 +6,7 @@ or with ``await`` in an ``async def``; between two awaits it must compute the sa
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from datetime import datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TInput = TypeVar("TInput")
 TOutput = TypeVar("TOutput")
+# What a generator or coroutine yields and is sent. As Any they would make mypy infer Any for the result of a function
+# whose own annotation has an Any in it: its overloads would then differ in more than what they return.
+_Y = TypeVar("_Y")
+_S = TypeVar("_S")
 
 
 class NonDeterminismError(Exception):
@@ -125,7 +129,7 @@ class OrchestrationContext(ABC):
     @overload
     def call_activity(
         self,
-        activity: "Callable[[ActivityContext, TInput], Awaitable[TOutput]]",
+        activity: "Callable[[ActivityContext, TInput], Coroutine[_Y, _S, TOutput]]",
         *,
         input: Any = None,
         retry_policy: RetryPolicy | None = None,
@@ -193,7 +197,7 @@ class OrchestrationContext(ABC):
     @overload
     def call_sub_orchestrator(
         self,
-        orchestrator: "Callable[[OrchestrationContext, TInput], Generator[Any, Any, TOutput]]",
+        orchestrator: "Callable[[OrchestrationContext, TInput], Generator[_Y, _S, TOutput]]",
         *,
         input: Any = None,
         instance_id: str | None = None,
@@ -206,7 +210,7 @@ class OrchestrationContext(ABC):
     @overload
     def call_sub_orchestrator(
         self,
-        orchestrator: "Callable[[OrchestrationContext, TInput], Awaitable[TOutput]]",
+        orchestrator: "Callable[[OrchestrationContext, TInput], Coroutine[_Y, _S, TOutput]]",
         *,
         input: Any = None,
         instance_id: str | None = None,

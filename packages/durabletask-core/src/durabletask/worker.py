@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 import grpc
 from durabletask_proto import orchestrator_service_pb2 as pb
 
+from durabletask._tracing import worker_tracing
 from durabletask._worker.engine import Engine, Hooks, add_entity, feature_filter_names
 from durabletask._worker.filters import (
     ActivityWorkItemFilter,
@@ -78,6 +79,7 @@ TURN_WARNING_SECONDS: Final = 1.0
 """Seconds after which an orchestrator that blocks is reported; see ``TaskHubGrpcWorker.turn_warning_seconds``."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+_Worker = TypeVar("_Worker", bound="TaskHubGrpcWorker")
 _AUTOMATIC: Final = object()
 
 
@@ -170,7 +172,7 @@ class TaskHubGrpcWorker:
         if payload_store is not None:
             self._capabilities.add(pb.WORKER_CAPABILITY_LARGE_PAYLOADS)
 
-    def __enter__(self) -> "TaskHubGrpcWorker":
+    def __enter__(self: _Worker) -> _Worker:
         """Return the worker; it does not start."""
         return self
 
@@ -416,6 +418,7 @@ class TaskHubGrpcWorker:
             batch_kinds=engine.batch_kinds(),
             payload_store=self._payload_store,
             turn_warning=self.turn_warning_seconds,
+            tracing=worker_tracing(self._emit_trace_spans, self._logger),
         )
         intake = Intake(self._concurrency, frozenset(self._capabilities), self._filter_message(options))
         return Session(server, intake, code, self._logger)

@@ -1,183 +1,131 @@
 """Laws over generated orchestrations: however a history is cut, cold or warm, the outcome is the same."""
 
-from datetime import timedelta
+from collections import Counter
+from itertools import chain
 
-from durabletask import task
-from durabletask.registry import Registry
-from durabletask.replay import OrchestrationRun, RunOptions
+from durabletask.replay.options import COMPLETED, FAILED, FIRED, RETRYING
 from durabletask_proto import orchestrator_service_pb2 as pb
-from engine_histories import INSTANCE, confirmation, event, failed, started, turn_start
+from engine_plans import FATES, LIVES, Outside, completion, flat, follow, lived, new_run, without_stack
 from hypothesis import given, settings
-from hypothesis import strategies as st
-
-POLICY = task.RetryPolicy(first_retry_interval=timedelta(seconds=1), max_number_of_attempts=3)
-LEAVES = st.sampled_from(["activity", "retried", "child", "timer", "long timer", "event", "send", "uuid", "status"])
-GROUPS = st.tuples(st.sampled_from(["all", "any", "cancel"]), st.lists(LEAVES, min_size=1, max_size=3))
-PLANS = st.lists(st.one_of(LEAVES, GROUPS), max_size=6)
-# Each choice answers one open call, or raises an event; numbers pick which.
-CHOICES = st.lists(st.tuples(st.integers(0, 7), st.booleans(), st.integers(1, 3)), max_size=25)
-
-
-def begin(ctx, leaf):
-    calls = {
-        "activity": lambda: ctx.call_activity("a", input=1),
-        "retried": lambda: ctx.call_activity("r", retry_policy=POLICY),
-        "child": lambda: ctx.call_sub_orchestrator("c"),
-        "timer": lambda: ctx.create_timer(timedelta(seconds=3)),
-        "long timer": lambda: ctx.create_timer(timedelta(seconds=25)),
-        "event": lambda: ctx.wait_for_external_event("E"),
-        "send": lambda: ctx.send_event("other", "e", data=ctx.new_uuid()),
-        "uuid": lambda: ctx.set_custom_status(ctx.new_uuid()),
-        "status": lambda: ctx.set_custom_status(str(ctx.current_utc_datetime)),
-    }
-    return calls[leaf]()
-
-
-def follow(plan):
-    """A generator and a coroutine that carry out a plan."""
-
-    def generator(ctx, _):
-        seen = []
-        for entry in plan:
-            awaited = prepared(ctx, entry)
-            if awaited is None:
-                continue
-            try:
-                result = yield awaited
-                seen.append(ctx.current_utc_datetime if isinstance(result, task.Task) else result)
-            except task.TaskFailedError as error:
-                seen.append(str(error))
-        return [str(x) for x in seen]
-
-    async def coroutine(ctx, _):
-        seen = []
-        for entry in plan:
-            awaited = prepared(ctx, entry)
-            if awaited is None:
-                continue
-            try:
-                result = await awaited
-                seen.append(ctx.current_utc_datetime if isinstance(result, task.Task) else result)
-            except task.TaskFailedError as error:
-                seen.append(str(error))
-        return [str(x) for x in seen]
-
-    return generator, coroutine
-
-
-def prepared(ctx, entry):
-    if isinstance(entry, str):
-        return begin(ctx, entry)
-    kind, leaves = entry
-    tasks = [t for t in (begin(ctx, leaf) for leaf in leaves) if t is not None]
-    if not tasks:
-        return None
-    if kind == "cancel":
-        for waiting in tasks:
-            if isinstance(waiting, task.CancellableTask):
-                waiting.cancel()
-        tasks = [t for t in tasks if not t.is_complete]
-        return task.when_all(tasks)
-    return task.when_all(tasks) if kind == "all" else task.when_any(tasks)
-
-
-def answer(action, fails):
-    kind = action.WhichOneof("orchestratorActionType")
-    if kind == "scheduleTask":
-        done = event("taskCompleted", taskScheduledId=action.id, result="1")
-        return failed("taskFailed", action.id, "no") if fails else done
-    if kind == "createSubOrchestration":
-        done = event("subOrchestrationInstanceCompleted", taskScheduledId=action.id, result="2")
-        return failed("subOrchestrationInstanceFailed", action.id, "no") if fails else done
-    fired = event("timerFired", timerId=action.id)
-    fired.timerFired.fireAt.CopyFrom(action.createTimer.fireAt)
-    return fired
-
-
-def events_of(choices, open_actions):
-    for pick, fails, _ in choices:
-        if pick == 0 or not open_actions:
-            yield event("eventRaised", name="e", input="5")
-        elif pick == 7:
-            yield pb.HistoryEvent(eventId=-1, executionSuspended=pb.ExecutionSuspendedEvent())
-        elif pick == 6:
-            yield pb.HistoryEvent(eventId=-1, executionResumed=pb.ExecutionResumedEvent())
-        else:
-            yield answer(open_actions.pop(pick % len(open_actions)), fails)
-
-
-def new_run(orchestrator):
-    registry = Registry()
-    registry.add_orchestrator(orchestrator, name="orch")
-    return OrchestrationRun(INSTANCE, registry, RunOptions(maximum_timer_interval=timedelta(seconds=10)))
-
-
-def lived(orchestrator, choices):
-    """The turns of a whole life on a warm run: the events of each, and what it decided."""
-    warm = new_run(orchestrator)
-    turns, open_actions, incoming, clock = [], [], [started(None)], 1_000
-    choices = list(choices)
-    while incoming and not warm.is_complete:
-        clock += 1
-        new = [turn_start(clock), *incoming]
-        result = warm.advance(new)
-        warm.confirm()
-        turns.append((new, result))
-        open_actions += [a for a in result.actions if a.WhichOneof("orchestratorActionType") in ANSWERED]
-        size = choices[0][2] if choices else 0
-        taken, choices = choices[:size], choices[size:]
-        incoming = list(events_of(taken, open_actions))
-    warm.close()
-    return turns
-
-
-ANSWERED = ("scheduleTask", "createSubOrchestration", "createTimer")
-
-
-def flat(turns):
-    events = []
-    for new, result in turns:
-        events += new
-        events += [c for c in map(confirmation, result.actions) if c is not None]
-    return events
 
 
 def same(left, right):
     return (left.actions, left.custom_status) == (right.actions, right.custom_status)
 
 
+def generations_of(life, fate):
+    generator, _ = follow(life)
+    return generator, lived(generator, life, Outside(fate))
+
+
 @settings(max_examples=120, deadline=None)
-@given(plan=PLANS, choices=CHOICES)
-def test_a_cold_replay_at_every_turn_decides_what_the_warm_run_decided(plan, choices):
-    generator, _ = follow(plan)
-    turns = lived(generator, choices)
-    for n, (new, result) in enumerate(turns):
-        cold = new_run(generator)
-        cold.replay(flat(turns[:n]))
-        assert same(cold.advance(new), result)
-        cold.close()
+@given(life=LIVES, fate=FATES)
+def test_another_worker_that_takes_over_at_any_turn_decides_what_the_first_decided(life, fate):
+    """Replayed whole at every turn, then kept warm to the end."""
+    generator, generations = generations_of(life, fate)
+    for turns in generations:
+        for n in range(len(turns)):
+            successor = new_run(generator, life)
+            successor.replay(flat(turns[:n]))
+            for new, result in turns[n:]:
+                assert same(successor.advance(new), result)
+                successor.confirm()
+            successor.close()
 
 
 @settings(max_examples=60, deadline=None)
-@given(plan=PLANS, choices=CHOICES)
-def test_replaying_twice_and_replaying_as_one_turn_give_the_same_state(plan, choices):
-    generator, _ = follow(plan)
-    turns = lived(generator, choices)
-    history = flat(turns)
-    results = []
-    for cut in range(len(history)):
-        run = new_run(generator)
-        run.replay(history[:cut])
-        results.append(run.advance(history[cut:]))
-        run.close()
-    assert all(same(result, results[0]) for result in results)
+@given(life=LIVES, fate=FATES)
+def test_a_history_cut_anywhere_into_past_and_new_gives_the_same_state(life, fate):
+    generator, generations = generations_of(life, fate)
+    for turns in generations:
+        history = flat(turns)
+        decided = completion(turns[-1].result)
+        for cut in range(len(history)):
+            run = new_run(generator, life)
+            run.replay(history[:cut])
+            result = run.advance(history[cut:])
+            run.close()
+            # Everything but the end is in the history: it is confirmed, and not asked for again.
+            assert [a.completeOrchestration for a in result.actions] == ([] if decided is None else [decided])
+            assert result.custom_status == turns[-1].result.custom_status
 
 
 @settings(max_examples=60, deadline=None)
-@given(plan=PLANS, choices=CHOICES)
-def test_a_coroutine_lives_as_the_generator_does(plan, choices):
-    generator, coroutine = follow(plan)
-    first, second = lived(generator, choices), lived(coroutine, choices)
-    assert len(first) == len(second)
-    for (_, left), (_, right) in zip(first, second):
-        assert same(left, right)
+@given(life=LIVES, fate=FATES)
+def test_a_life_interrupted_at_every_event_ends_as_one_that_was_not(life, fate):
+    """One event at a time, each on a run that has replayed all events before it, and on one that was kept warm."""
+    generator, generations = generations_of(life, fate)
+    for turns in generations:
+        history = flat(turns)
+        warm = new_run(generator, life)
+        for n, each in enumerate(history):
+            cold = new_run(generator, life)
+            cold.replay(history[:n])
+            result = cold.advance([each])
+            cold.close()
+            assert same(warm.advance([each]), result)
+        warm.close()
+        assert completion(result) == completion(turns[-1].result)
+        assert result.custom_status == turns[-1].result.custom_status
+
+
+@settings(max_examples=60, deadline=None)
+@given(life=LIVES, fate=FATES)
+def test_a_coroutine_lives_as_the_generator_does(life, fate):
+    generator, coroutine = follow(life)
+    first, second = (lived(orchestrator, life, Outside(fate)) for orchestrator in (generator, coroutine))
+    assert [len(turns) for turns in first] == [len(turns) for turns in second]
+    for left, right in zip(chain(*first), chain(*second)):
+        assert without_stack(left.result) == without_stack(right.result)
+
+
+@settings(max_examples=200, deadline=None)
+@given(life=LIVES, fate=FATES)
+def test_no_event_is_lost_or_delivered_twice_or_out_of_turn(life, fate):
+    """Lessons 16 and 17, over all generations that hand their events on."""
+    keeping = [(plan, "again" if end == "again without events" else end) for plan, end in life.generations]
+    life = life._replace(generations=keeping)
+    waits, outside = [], Outside(fate)
+    generator, _ = follow(life, waits)
+    generations = lived(generator, life, outside)
+    received = [str(w.get_result()) for w in waits if w.is_complete and not w.is_cancelled]
+    assert received == outside.raised[: len(received)]
+    last = completion(generations[-1][-1].result)
+    if last is not None and last.orchestrationStatus == pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW:
+        handed_on = [e.eventRaised.input.value for e in last.carryoverEvents]
+        held_back = len(outside.raised) - len(received) - len(handed_on)
+        assert handed_on == outside.raised[len(received) : len(received) + len(handed_on)]
+        assert held_back == 0
+
+
+CALLS = ("call_activity", "call_sub_orchestrator")
+TRIED = {
+    *("taskScheduled", "timerCreated", "subOrchestrationInstanceCreated", "eventRaised", "eventSent"),
+    *("executionSuspended", "executionResumed", "generations after the first", "carried events"),
+    *(f"{kind} {call}" for kind in (COMPLETED, FAILED, RETRYING) for call in CALLS),
+    *(f"ORCHESTRATION_STATUS_{status}" for status in ("COMPLETED", "FAILED", "CONTINUED_AS_NEW")),
+    f"{FIRED} create_timer",
+}
+
+
+def test_the_lives_that_are_tried_have_everything_in_them():
+    """The laws say nothing about what is never generated."""
+    met = Counter()
+
+    @settings(max_examples=300, deadline=None, database=None, derandomize=True)
+    @given(life=LIVES, fate=FATES)
+    def look(life, fate):
+        _, generations = generations_of(life, fate)
+        met["generations after the first"] += len(generations) - 1
+        for turns in generations:
+            done = completion(turns[-1].result)
+            if done is not None:
+                met[pb.OrchestrationStatus.Name(done.orchestrationStatus)] += 1
+                met["carried events"] += len(done.carryoverEvents)
+            for each in flat(turns):
+                met[each.WhichOneof("eventType")] += 1
+            for noted in chain(*(turn.result.observations for turn in turns)):
+                met[f"{noted.kind} {noted.method}"] += 1
+
+    look()
+    assert {kind: met[kind] for kind in TRIED if met[kind] < 5} == {}

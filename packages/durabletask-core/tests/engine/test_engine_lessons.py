@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 import pytest
 from durabletask import task
 from durabletask.registry import Registry
-from durabletask.replay import RunOptions
+from durabletask.replay import OrchestrationRun, RunOptions
 from durabletask.serialization import JsonDataConverter
 from durabletask.versioning import VersioningOptions
 from durabletask_proto import orchestrator_service_pb2 as pb
-from engine_histories import Backend, event, failed, run_cold, turn_start
+from engine_histories import Backend, event, failed, run_cold, started, turn_start
 
 FAILED = pb.ORCHESTRATION_STATUS_FAILED
 COMPLETED = pb.ORCHESTRATION_STATUS_COMPLETED
@@ -232,6 +232,32 @@ class TestEvents:
             following = backend_of(orchestrator)
             following.start("2", **{place: backend.completion.carryoverEvents})
             assert [e.eventRaised.input.value for e in following.completion.carryoverEvents] == ["3"]
+
+    def test_an_event_behind_a_suspension_in_the_turn_that_ended_the_generation_is_handed_on(self):
+        """Lessons 16 and 24"""
+
+        def orchestrator(ctx, _):
+            yield ctx.call_activity("a")
+            ctx.continue_as_new(None, save_events=True)
+
+        backend = backend_of(orchestrator)
+        backend.start()
+        backend.turn(
+            [event("taskCompleted", taskScheduledId=1), suspended(), event("eventRaised", name="e", input="1")]
+        )
+        assert [e.eventRaised.input.value for e in backend.completion.carryoverEvents] == ["1"]
+
+    def test_a_run_that_is_advanced_after_its_end_hands_each_event_on_once(self):
+        """Lesson 17"""
+
+        def orchestrator(ctx, _):
+            ctx.continue_as_new(None, save_events=True)
+
+        run = OrchestrationRun("instance", backend_of(orchestrator).registry, RunOptions())
+        run.advance([turn_start(1_000), started(None)])
+        for _ in range(2):
+            last = run.advance([event("eventRaised", name="e")])
+        assert [len(done.carryoverEvents) for done in completions(last)] == [2]
 
     def test_a_sent_event_is_not_sent_again_by_a_replay(self):
         """Pinned 10"""

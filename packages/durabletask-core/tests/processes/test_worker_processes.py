@@ -152,6 +152,7 @@ def test_no_more_processes_than_the_limit_and_other_activities_do_not_wait(
     paths = [str(tmp_path / "running"), str(tmp_path / "go")]
     stream.send(activity("wait_for_file", "t1", paths), activity("process_id", "t2"), activity("here", "t3"))
     assert result(answers(task_hub, 1)["t3"]) == os.getpid()
+    wait_until((tmp_path / "running").exists)
     assert len(multiprocessing.active_children()) == 1
     (tmp_path / "go").touch()
     both = answers(task_hub, 2)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from durabletask import client, task, worker
+from durabletask.testing import Environment
 from durabletask.versioning import VersionInfo
 from typing_extensions import assert_type
 
@@ -41,6 +42,64 @@ def generator_child(ctx: task.OrchestrationContext, order: Order) -> Generator[t
 
 def plain_child(ctx: task.OrchestrationContext, order: Order) -> Receipt:
     return Receipt(1)
+
+
+# As such functions are mostly written: what is yielded and sent is Any, and so may be what is taken or returned.
+
+
+def loose_child(ctx: task.OrchestrationContext, order: Any) -> Generator[task.Task[Any], Any, Receipt]:
+    yield ctx.create_timer(timedelta(1))
+    return Receipt(1)
+
+
+def looser_child(ctx: task.OrchestrationContext, _: Any) -> Generator[Any, Any, dict[str, Any]]:
+    yield ctx.create_timer(timedelta(1))
+    return {}
+
+
+async def loose_async_child(ctx: task.OrchestrationContext, _: Any) -> dict[str, Any]:
+    return {}
+
+
+def silent_child(ctx: task.OrchestrationContext, _: Any) -> Generator[task.Task[Any], Any, None]:
+    yield ctx.create_timer(timedelta(1))
+
+
+def loose_activity(ctx: task.ActivityContext, _: Any) -> dict[str, Any] | None:
+    return {}
+
+
+async def loose_async_activity(ctx: task.ActivityContext, _: Any) -> list[Any]:
+    return []
+
+
+async def silent_async_activity(ctx: task.ActivityContext, _: Any) -> None: ...
+
+
+class Shipping:
+    def ship(self, ctx: task.ActivityContext, order: Any) -> dict[str, Any]:
+        return {}
+
+
+async def loose_parent(ctx: task.OrchestrationContext, _: Any) -> None:
+    assert_type(ctx.call_sub_orchestrator(loose_child), task.CompletableTask[Receipt])
+    assert_type(ctx.call_sub_orchestrator(looser_child), task.CompletableTask[dict[str, Any]])
+    assert_type(ctx.call_sub_orchestrator(loose_async_child), task.CompletableTask[dict[str, Any]])
+    assert_type(ctx.call_sub_orchestrator(silent_child), task.CompletableTask[None])
+    assert_type(ctx.call_sub_orchestrator(loose_child, return_type=int), task.CompletableTask[int])
+    assert_type(ctx.call_activity(loose_activity), task.CompletableTask[dict[str, Any] | None])
+    assert_type(ctx.call_activity(loose_async_activity), task.CompletableTask[list[Any]])
+    assert_type(ctx.call_activity(silent_async_activity), task.CompletableTask[None])
+    assert_type(ctx.call_activity(Shipping().ship), task.CompletableTask[dict[str, Any]])
+
+
+def generator_parent(ctx: task.OrchestrationContext, _: Any) -> Generator[task.Task[Any], Any, int]:
+    waiting = ctx.wait_for_external_event("go", data_type=int)
+    yield waiting
+    assert_type(waiting.get_result(), int)
+    child_task = ctx.call_sub_orchestrator(loose_child)
+    yield child_task
+    return child_task.get_result().total
 
 
 async def orchestrator(ctx: task.OrchestrationContext, order: Order) -> Receipt:
@@ -88,6 +147,31 @@ def register(app: worker.TaskHubGrpcWorker) -> None:
         return Receipt(1)
 
     assert_type(decorated(task.ActivityContext("i", 1), Order("tea")), Receipt)
+
+
+class OwnWorker(worker.TaskHubGrpcWorker):
+    own = 1
+
+
+class OwnClient(client.TaskHubGrpcClient):
+    own = 1
+
+
+class OwnAsyncClient(client.AsyncTaskHubGrpcClient):
+    own = 1
+
+
+class OwnEnvironment(Environment):
+    own = 1
+
+
+async def what_a_with_block_is_given() -> None:
+    with OwnWorker() as own_worker, OwnClient() as own_client, OwnEnvironment() as own_environment:
+        assert_type(own_worker, OwnWorker)
+        assert_type(own_client, OwnClient)
+        assert_type(own_environment, OwnEnvironment)
+    async with OwnAsyncClient() as own_async_client:
+        assert_type(own_async_client, OwnAsyncClient)
 
 
 def start(sync: client.TaskHubGrpcClient) -> None:

@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+from durabletask_scheduler.inbox import Inbox
+
 logger = logging.getLogger("durabletask_scheduler.transport")
 
 Callback = Callable[[], object]
@@ -34,7 +36,7 @@ class CallbackThread:
     """
 
     def __init__(self) -> None:
-        self._inbox: queue.SimpleQueue[Callback] = queue.SimpleQueue()
+        self._inbox: Inbox[Callback] = Inbox()
         # Reentrant, because a collection of garbage in the midst of it may end a call, which runs its callbacks.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None

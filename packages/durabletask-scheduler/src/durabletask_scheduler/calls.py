@@ -333,11 +333,8 @@ class StreamCall(InProcessCall):
 
     def __next__(self) -> Any:
         if not self._cut:
-            try:
-                message = self._messages.get(timeout=self._seconds_left(None))
-            except queue.Empty:
-                self.expire()
-                message = _END
+            # The deadline puts an end to it too: the channel's thread watches it.
+            message = self._messages.get()
             if isinstance(message, Mark):
                 message.go_on()
                 return next(self)

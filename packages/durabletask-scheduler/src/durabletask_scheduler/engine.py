@@ -30,6 +30,7 @@ from durabletask_scheduler.hub.entity_ids import is_entity
 from durabletask_scheduler.hub.model import Commit, Context, HubError, Message
 from durabletask_scheduler.hub.times import SECOND
 from durabletask_scheduler.ids import Ids
+from durabletask_scheduler.inbox import Inbox
 from durabletask_scheduler.instances import Entry, Instances, Name
 from durabletask_scheduler.limits import ServiceOptions
 from durabletask_scheduler.linger import Linger
@@ -70,7 +71,7 @@ class Engine:
             storage, max_idle=options.idle_instances, max_history_bytes=options.history_cache_bytes
         )
         self.desk = WorkDesk(self)
-        self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
+        self._commands: Inbox[Command | None] = Inbox()
         self._gate = threading.Lock()
         self._accepting = False
         self._thread: threading.Thread | None = None
@@ -371,6 +372,10 @@ class Engine:
 
     def _shut_down(self) -> None:
         error = _stopped()
+        # After an unexpected error there is a group that will never be written.
+        self._group.fail(error)
+        for reply, _ in self._group.after:
+            send_reply(reply, None, error)
         self.waiters.fail_all(error)
         self.desk.close_streams()
         try:

@@ -49,8 +49,8 @@ def query_instances(call: Query) -> pb.QueryInstancesResponse:
     extra = _extra_conditions(call.metadata)
     where = InstanceFilter(
         statuses=frozenset(query.runtimeStatus),
-        created_from=_time(query, "createdTimeFrom"),
-        created_to=_time(query, "createdTimeTo"),
+        created_from=time_of(query, "createdTimeFrom"),
+        created_to=time_of(query, "createdTimeTo"),
         id_prefix=query.instanceIdPrefix.value,
         name=extra.name,
         version=extra.version,
@@ -60,10 +60,12 @@ def query_instances(call: Query) -> pb.QueryInstancesResponse:
     rows = call.storage.query(call.task_hub, where, limit=limit + 1, after=after, payloads=query.fetchInputsAndOutputs)
     page = rows[:limit]
     more = len(rows) > limit
-    return pb.QueryInstancesResponse(
-        orchestrationState=[views.orchestration_state(row, payloads=query.fetchInputsAndOutputs) for row in page],
-        continuationToken=_token("QueryInstances", page[-1].created_at, page[-1].key) if more else None,
+    response = pb.QueryInstancesResponse(
+        continuationToken=_token("QueryInstances", page[-1].created_at, page[-1].key) if more else None
     )
+    for row in page:
+        views.describe(row, response.orchestrationState.add(), payloads=query.fetchInputsAndOutputs)
+    return response
 
 
 def list_instance_ids(call: Query) -> pb.ListInstanceIdsResponse:
@@ -71,8 +73,8 @@ def list_instance_ids(call: Query) -> pb.ListInstanceIdsResponse:
     limit = page_size(request.pageSize)
     where = InstanceFilter(
         statuses=frozenset(request.runtimeStatus),
-        completed_from=_time(request, "completedTimeFrom"),
-        completed_to=_time(request, "completedTimeTo"),
+        completed_from=time_of(request, "completedTimeFrom"),
+        completed_to=time_of(request, "completedTimeTo"),
     )
     after = paging.decode("ListInstanceIds", request.lastInstanceKey.value)
     rows = call.storage.query_completed(call.task_hub, where, limit=limit + 1, after=after)
@@ -122,8 +124,8 @@ def _purge_filter(call: Query) -> pb.PurgeInstancesResponse:
         return _purged(0)
     where = InstanceFilter(
         statuses=statuses,
-        created_from=_time(chosen, "createdTimeFrom"),
-        created_to=_time(chosen, "createdTimeTo"),
+        created_from=time_of(chosen, "createdTimeFrom"),
+        created_to=time_of(chosen, "createdTimeTo"),
     )
     deadline = None
     if chosen.HasField("timeout"):
@@ -290,6 +292,7 @@ def _token(query: str, at: int, key: int) -> StringValue:
     return StringValue(value=paging.encode(query, (at, key)))
 
 
-def _time(message: Message, name: str) -> int:
+def time_of(message: Message, name: str) -> int:
+    """A field that is a Timestamp; 0 if it is not set."""
     timestamp: Timestamp = getattr(message, name)
     return from_timestamp(timestamp) if message.HasField(name) else 0

@@ -24,14 +24,20 @@ Handler = Callable[[Engine, str, Any], Message]
 
 
 def _start(engine: Engine, task_hub: str, request: pb.CreateInstanceRequest) -> pb.CreateInstanceResponse:
-    if not request.instanceId:
-        with_id = pb.CreateInstanceRequest()
-        with_id.CopyFrom(request)
-        with_id.instanceId = _new_id()
-        request = with_id
+    request = with_id(request)
     existing = _instance(engine, task_hub, request.instanceId)
     engine.commit(rules.start(existing, request, task_hub, engine.context))
     return pb.CreateInstanceResponse(instanceId=request.instanceId)
+
+
+def with_id(request: pb.CreateInstanceRequest) -> pb.CreateInstanceRequest:
+    """The request itself, or a copy with a new id if it has none."""
+    if request.instanceId:
+        return request
+    copy = pb.CreateInstanceRequest()
+    copy.CopyFrom(request)
+    copy.instanceId = _new_id()
+    return copy
 
 
 def _raise_event(engine: Engine, task_hub: str, request: pb.RaiseEventRequest) -> pb.RaiseEventResponse:

@@ -2,7 +2,8 @@
 
 A transport (gRPC, in process) turns what arrives into ``SchedulerService.call`` or
 ``SchedulerService.open_stream`` and gives one of the two things below to be answered with. It
-learns names, message types and arities from :data:`RPCS`, which is read off the descriptor.
+learns names, message types and arities from :data:`RPCS`, which is read off the descriptors: of the
+protocol, and of what we add to it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
+from durabletask_proto import additions
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
@@ -57,10 +60,12 @@ class Rpc:
     """One call of the protocol.
 
     Attributes:
+        service: such as ``"TaskHubSidecarService"``.
         name: such as ``"StartInstance"``; its path is ``/TaskHubSidecarService/StartInstance``.
         streaming: whether the answer is a stream; requests never are.
     """
 
+    service: str
     name: str
     request_type: type[Message]
     response_type: type[Message]
@@ -68,17 +73,23 @@ class Rpc:
 
 
 def _read_rpcs() -> dict[str, Rpc]:
-    service = pb.DESCRIPTOR.services_by_name[SERVICE_NAME]
+    # The protocol's service has no package on the wire, whatever its messages are registered under here.
+    services = {
+        SERVICE_NAME: pb.DESCRIPTOR.services_by_name[SERVICE_NAME],
+        additions.SERVICE: additions_pb.DESCRIPTOR.services_by_name["SchedulerAdditions"],
+    }
     return {
         method.name: Rpc(
+            service=name,
             name=method.name,
             request_type=message_factory.GetMessageClass(method.input_type),
             response_type=message_factory.GetMessageClass(method.output_type),
             streaming=bool(method.server_streaming),
         )
+        for name, service in services.items()
         for method in service.methods
     }
 
 
 RPCS: Mapping[str, Rpc] = MappingProxyType(_read_rpcs())
-"""Every call of the protocol by name."""
+"""Every call by name."""

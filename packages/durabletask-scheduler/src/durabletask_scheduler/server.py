@@ -8,14 +8,17 @@ import logging
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import grpc.aio
+from durabletask_proto import additions
 from google.protobuf.message import DecodeError, Message
 
+from durabletask_scheduler import packs
 from durabletask_scheduler.health import health_handler
 from durabletask_scheduler.hub.model import HubError
 from durabletask_scheduler.rpc import RPCS, SERVICE_NAME, Mark, Rpc
@@ -25,6 +28,8 @@ logger = logging.getLogger("durabletask_scheduler.server")
 
 MEBIBYTE = 1024 * 1024
 MAX_PENDING_CALLS = 100_000
+
+_OVER_A_NETWORK = ((additions.PACKS_HEADER, additions.VERSION),)
 
 
 class ServerError(Exception):
@@ -131,10 +136,11 @@ class GrpcServer:
     async def _start(self) -> int:
         mailbox = Mailbox(self._loop)
         server = grpc.aio.server(options=self._options.channel_arguments())
-        handlers = {rpc.name: _handler(self._service, rpc, mailbox) for rpc in RPCS.values()}
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE_NAME, handlers), health_handler(SERVICE_NAME, self._ending))
-        )
+        handlers: dict[str, dict[str, Any]] = {}
+        for rpc in RPCS.values():
+            handlers.setdefault(rpc.service, {})[rpc.name] = _handler(self._service, rpc, mailbox)
+        services = [grpc.method_handlers_generic_handler(name, methods) for name, methods in handlers.items()]
+        server.add_generic_rpc_handlers((*services, health_handler(SERVICE_NAME, self._ending)))
         address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
         try:
             if self._credentials is None:
@@ -223,7 +229,7 @@ def _unary_behavior(service: Service, rpc: Rpc, mailbox: Mailbox) -> Callable[[A
             raise
         headers = service.initial_metadata(rpc.name)
         if headers:
-            await context.send_initial_metadata(headers)
+            await context.send_initial_metadata((*headers, *_OVER_A_NETWORK))
         if error is not None:
             await context.abort(*status_of(error))
         return response
@@ -235,18 +241,30 @@ def _stream_behavior(service: Service, rpc: Rpc, mailbox: Mailbox) -> Callable[[
     async def feed(data: bytes, context: Any) -> None:
         request = await _parse(rpc, data, context)
         # At once: clients take headers for "connected".
-        await context.send_initial_metadata(service.initial_metadata(rpc.name))
+        with _ending_quietly(rpc):
+            await context.send_initial_metadata(service.initial_metadata(rpc.name))
         sink = _StreamSink(mailbox)
         cancel = begin_stream(service, rpc.name, request, text_metadata(context.invocation_metadata()), sink)
         try:
-            while (message := await sink.next()) is not None:
-                await context.write(message)
+            with _ending_quietly(rpc):
+                while (message := await sink.next()) is not None:
+                    await context.write(message)
         finally:
             cancel()
         if sink.error is not None:
             await context.abort(*status_of(sink.error))
 
     return feed
+
+
+@contextmanager
+def _ending_quietly(rpc: Rpc) -> Iterator[None]:
+    """A caller that goes away in the midst of a write has cancelled its call, which is nothing to report."""
+    try:
+        yield
+    except grpc.aio.InternalError as error:
+        logger.debug("The caller of %s went away: %s", rpc.name, error)
+        raise asyncio.CancelledError from error
 
 
 class _StreamSink:
@@ -277,9 +295,11 @@ class _StreamSink:
                 self._news.clear()
                 await self._news.wait()
             message = self._messages.popleft()
-            if not isinstance(message, Mark):
-                return message
-            message.go_on()
+            if isinstance(message, Mark):
+                message.go_on()
+                continue
+            packs.grow(message, self._messages)
+            return message
 
     def _take(self, message: Message | Mark) -> None:
         self._messages.append(message)

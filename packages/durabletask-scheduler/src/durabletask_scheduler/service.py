@@ -15,12 +15,12 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from durabletask_proto import additions, warm
 from durabletask_proto import orchestrator_service_pb2 as pb
-from durabletask_proto import warm
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
-from durabletask_scheduler import entity_calls, entity_queries, queries, requests
+from durabletask_scheduler import answers, bulk_start, counting, entity_calls, entity_queries, packs, queries, requests
 from durabletask_scheduler.dispatch import Stream
 from durabletask_scheduler.engine import Command, Engine
 from durabletask_scheduler.group import send_reply
@@ -37,6 +37,8 @@ __all__ = ["RPCS", "Cancel", "Reply", "Rpc", "SchedulerService", "ServiceOptions
 TASK_HUB_METADATA = "taskhub"
 
 _CHUNKS_UNDER_WAY = 4
+
+_HELLO_METADATA = ((warm.HEADER, warm.VERSION), (additions.HEADER, additions.VERSION))
 
 _UNSUPPORTED: Mapping[str, str] = {
     "DeleteTaskHub": "task hubs are not deleted on request: purge their instances, or remove the scheduler's file",
@@ -81,6 +83,11 @@ class SchedulerService:
         self._readers = Readers(self._options.readers)
         self._task_hubs: set[str] = set()
         self._handlers = self._unary_handlers()
+        self._streams: Mapping[str, Callable[[StreamCall], Cancel]] = {
+            "GetWorkItems": self._work_items,
+            "GetWorkItemPacks": lambda call: self._work_items(replace(call, sink=packs.PackSink(call.sink))),
+            "StreamInstanceHistory": self._history,
+        }
 
     def start(self) -> None:
         """Take up the work of the store. A service starts once.
@@ -109,7 +116,7 @@ class SchedulerService:
 
     def initial_metadata(self, rpc: str) -> tuple[tuple[str, str], ...]:
         """Initial metadata of the answers to a call."""
-        return ((warm.HEADER, warm.VERSION),) if rpc == "Hello" else ()
+        return _HELLO_METADATA if rpc == "Hello" else ()
 
     def call(self, rpc: str, request: Message, metadata: Mapping[str, str], reply: Reply) -> Cancel:
         """Begin a unary call.
@@ -131,7 +138,7 @@ class SchedulerService:
         if task_hub not in self._task_hubs:
             call.fail(_no_hub(task_hub))
             return _nothing
-        return {"GetWorkItems": self._work_items, "StreamInstanceHistory": self._history}[rpc](call)
+        return self._streams[rpc](call)
 
     def _unary_handlers(self) -> Mapping[str, Callable[[Call], Cancel]]:
         handlers: dict[str, Callable[[Call], Cancel]] = {
@@ -141,10 +148,11 @@ class SchedulerService:
             "WaitForInstanceStart": partial(self._wait, has_started),
             "WaitForInstanceCompletion": partial(self._wait, has_completed),
             "CreateTaskHub": self._create_task_hub,
+            "CompleteWorkItems": self._complete_work_items,
         }
-        changes = {**requests.HANDLERS, **entity_calls.HANDLERS}
+        changes = {**requests.HANDLERS, **bulk_start.HANDLERS, **entity_calls.HANDLERS}
         handlers.update((rpc, partial(self._change, handler)) for rpc, handler in changes.items())
-        reads = {**queries.HANDLERS, **entity_queries.HANDLERS}
+        reads = {**queries.HANDLERS, **counting.HANDLERS, **entity_queries.HANDLERS}
         handlers.update((rpc, partial(self._read, handler)) for rpc, handler in reads.items())
         handlers["TerminateInstance"] = self._terminate
         missing = {rpc: partial(_unsupported, what) for rpc, what in _UNSUPPORTED.items()}
@@ -155,6 +163,11 @@ class SchedulerService:
     def _change(self, handler: requests.Handler, call: Call) -> Cancel:
         run = partial(handler, self._engine, call.task_hub, call.request)
         self._engine.submit(Command(run, call.reply))
+        return _nothing
+
+    def _complete_work_items(self, call: Call) -> Cancel:
+        for rpc, request, reply in answers.single_calls(call.request, call.reply):
+            self._handlers[rpc](Call(rpc, request, call.metadata, call.task_hub, reply))
         return _nothing
 
     def _terminate(self, call: Call) -> Cancel:

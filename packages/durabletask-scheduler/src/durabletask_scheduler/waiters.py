@@ -24,9 +24,9 @@ def has_completed(instance: Instance) -> bool:
 
 
 def state_response(instance: Instance, *, payloads: bool) -> pb.GetInstanceResponse:
-    return pb.GetInstanceResponse(
-        exists=True, orchestrationState=views.orchestration_state(instance, payloads=payloads)
-    )
+    response = pb.GetInstanceResponse(exists=True)
+    views.describe(instance, response.orchestrationState, payloads=payloads)
+    return response
 
 
 @dataclass(eq=False, slots=True)

@@ -342,7 +342,9 @@ class World:
         return self.kinds(self.history(instance_id))
 
     def state(self, instance_id: str = "a") -> pb.OrchestrationState:
-        return views.orchestration_state(self.live[instance_id], payloads=True)
+        state = pb.OrchestrationState()
+        views.describe(self.live[instance_id], state, payloads=True)
+        return state
 
     def status(self, instance_id: str = "a") -> str:
         return self.live[instance_id].status_name

@@ -164,8 +164,10 @@ def test_nothing_that_it_has_asked_to_hold_stays_asked_when_its_owner(world, end
     world.turn(world.lock(1, A, B))
     assert held(world) == {A: "a", B: "first"}
     world.raise_event("a", "e")
+    assert world.entities[B].backlog == 1
     ENDINGS[ending](world)
     assert held(world) == {B: "first"}
+    assert world.entities[B].backlog == 0 and world.entity_inbox == {}
     world.terminate("first")
     assert held(world) == {} and world.entity_inbox == {}
     assert world.entities == {}, "entities that nothing is left of are removed"

@@ -233,6 +233,20 @@ def test_an_orchestration_can_terminate_another(world):
     assert world.state("b").output.value == '"x"'
 
 
+@pytest.mark.parametrize(("recurse", "expected"), [(True, "TERMINATED"), (False, "PENDING")])
+def test_terminating_another_reaches_its_open_children_if_asked(world, recurse, expected):
+    """Section 3.10: the children that are not resolved in this generation, and theirs."""
+    world.start()
+    world.start("b")
+    world.turn(world.child(1, "c"), instance_id="b")
+    world.turn(world.child(1, "d"), instance_id="c")
+    asked = pb.TerminateOrchestrationAction(instanceId="b", reason=StringValue(value='"x"'), recurse=recurse)
+    world.turn(pb.OrchestratorAction(id=1, terminateOrchestration=asked))
+    assert world.status("b") == "TERMINATED"
+    assert world.status("d") == expected
+    assert not recurse or world.state("d").output.value == '"x"'
+
+
 # --- rewind
 
 

@@ -324,3 +324,15 @@ class TestTheEnd:
         with pytest.raises(HubError) as caught:
             runtime.start("b")
         assert caught.value.code == "UNAVAILABLE"
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_those_whose_group_is_never_written_are_told(self, runtime):
+        def end(_):
+            raise SystemExit("in the midst of a write")
+
+        self.clock.broken = False
+        runtime.storage.before_write = end
+        with pytest.raises(HubError) as caught:
+            runtime.start("a")
+        assert caught.value.code == "UNAVAILABLE"
+        assert self.told.wait(5)

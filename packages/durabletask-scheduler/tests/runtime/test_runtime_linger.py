@@ -15,10 +15,10 @@ def practised(write_seconds=0.001):
     return linger
 
 
-def test_it_waits_for_less_than_a_write_takes():
+def test_it_waits_for_less_than_a_write_and_a_tick_take():
     assert 0 < practised(0.001).patience(1, 1) < 0.001
     assert practised(10).patience(1, 1) <= 0.002
-    assert Linger().patience(1, 1) == 0
+    assert 0 < Linger().patience(1, 1) < 0.0005
 
 
 def test_it_waits_neither_without_a_commit_nor_without_a_turn_nor_in_a_crowd():

@@ -251,7 +251,8 @@ def test_the_server_gives_an_id_to_an_instance_without_one(runtime):
     assert not request.instanceId
 
 
-def test_hello_says_that_warm_runs_are_supported(runtime):
-    assert runtime.service.initial_metadata("Hello") == (("durabletask-warm-runs", "1"),)
+def test_hello_says_what_is_supported_beyond_the_protocol(runtime):
+    expected = (("durabletask-warm-runs", "1"), ("durabletask-additions", "1"))
+    assert runtime.service.initial_metadata("Hello") == expected
     assert runtime.service.initial_metadata("StartInstance") == ()
     runtime.call("Hello")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 
 import grpc
@@ -23,8 +24,14 @@ class ShortLivedTokens(grpc.AuthMetadataPlugin):
         self.key = key
         self.made = 0
         self.expires = 0.0
+        self.token = ""
+        self.turn = threading.Lock()
 
     def __call__(self, context, callback):
+        with self.turn:
+            callback((("authorization", f"Bearer {self.current()}"),), None)
+
+    def current(self):
         now = time.time()
         if now > self.expires - 0.5:
             self.expires = int(now) + 1 + LIFETIME
@@ -32,7 +39,7 @@ class ShortLivedTokens(grpc.AuthMetadataPlugin):
             body = {"iss": "https://issuer", "aud": "hub", "exp": self.expires, "roles": roles}
             self.token = jwt.encode(body, self.key, "ES256", headers={"kid": "k"})
             self.made += 1
-        callback((("authorization", f"Bearer {self.token}"),), None)
+        return self.token
 
 
 def double(_, number):

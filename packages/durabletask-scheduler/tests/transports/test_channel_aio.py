@@ -8,11 +8,13 @@ import gc
 import grpc
 import grpc.aio
 import pytest
+from durabletask_proto import additions
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
+from durabletask_proto import scheduler_additions_pb2_grpc as additions_pb_grpc
 from durabletask_scheduler.aio_channel import InProcessAioChannel
 from durabletask_scheduler.hub.model import HubError
-from durabletask_scheduler.rpc import RPCS
+from durabletask_scheduler.rpc import RPCS, SERVICE_NAME
 from google.protobuf.empty_pb2 import Empty
 
 WAIT = 10
@@ -274,9 +276,10 @@ def test_what_is_not_an_interceptor_is_refused(service):
         InProcessAioChannel(service, interceptors=[object()])
 
 
-async def test_every_call_of_the_protocol_is_reachable(stub, service):
+async def test_every_call_is_reachable(stub, channel, service):
+    stubs = {SERVICE_NAME: stub, additions.SERVICE: additions_pb_grpc.SchedulerAdditionsStub(channel)}
     for rpc in RPCS.values():
-        getattr(stub, rpc.name)(rpc.request_type()).cancel()
+        getattr(stubs[rpc.service], rpc.name)(rpc.request_type()).cancel()
         assert service.requests.get(timeout=WAIT)[0] == rpc.name
 
 

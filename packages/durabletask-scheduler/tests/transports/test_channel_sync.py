@@ -9,11 +9,13 @@ import time
 
 import grpc
 import pytest
+from durabletask_proto import additions
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
+from durabletask_proto import scheduler_additions_pb2_grpc as additions_pb_grpc
 from durabletask_scheduler.channel import InProcessChannel
 from durabletask_scheduler.hub.model import HubError
-from durabletask_scheduler.rpc import RPCS
+from durabletask_scheduler.rpc import RPCS, SERVICE_NAME
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.empty_pb2 import Empty
 
@@ -321,10 +323,13 @@ def test_the_channel_is_ready_at_once(channel):
     grpc.channel_ready_future(channel).result(timeout=WAIT)
 
 
-def test_every_call_of_the_protocol_is_reachable(channel, service):
-    stub = pb_grpc.TaskHubSidecarServiceStub(channel)
+def test_every_call_is_reachable(channel, service):
+    stubs = {
+        SERVICE_NAME: pb_grpc.TaskHubSidecarServiceStub(channel),
+        additions.SERVICE: additions_pb_grpc.SchedulerAdditionsStub(channel),
+    }
     for rpc in RPCS.values():
-        call = getattr(stub, rpc.name)
+        call = getattr(stubs[rpc.service], rpc.name)
         (call if rpc.streaming else call.future)(rpc.request_type()).cancel()
         assert service.requests.get(timeout=WAIT)[0] == rpc.name
 

@@ -167,6 +167,13 @@ def test_a_host_that_others_can_reach_is_allowed_on_request_with_a_warning(serve
     assert "no authentication" in process.communicate(timeout=WAIT)[1]
 
 
+@pytest.mark.parametrize(("level", "warns"), [("warning", True), ("error", False)])
+def test_logs_begin_at_the_level_that_was_asked_for(serve, level, warns):
+    process, _ = serve("--host", "0.0.0.0", "--allow-unauthenticated", "--log-level", level)
+    process.terminate()
+    assert ("no authentication" in process.communicate(timeout=WAIT)[1]) is warns
+
+
 def test_a_second_scheduler_on_one_file_is_refused(serve, tmp_path):
     serve()
     code, output, errors = run("serve", "--port", "0", cwd=tmp_path)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import socket
+import struct
+import threading
 
 import grpc
 import pytest
@@ -191,3 +195,63 @@ def test_health_is_answered_as_the_standard_says(channel, request_bytes, serving
 
 def test_hello_is_answered(stub):
     assert isinstance(stub.Hello(Empty(), timeout=WAIT), Empty)
+
+
+class Relay:
+    """A way to a server on this machine that can be cut, as by a power loss on the other side."""
+
+    def __init__(self, port):
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.carried = threading.Event()
+        self._ends = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            client, _ = self._listener.accept()
+            server = socket.create_connection(("127.0.0.1", self._port))
+            self._ends = [client, server]
+            threading.Thread(target=self._copy, args=(client, server, lambda: None), daemon=True).start()
+            self._copy(server, client, self.carried.set)
+
+    def _copy(self, source, target, after_many):
+        many = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+                many += len(data)
+                if many > 500_000:
+                    after_many()
+
+    def cut(self):
+        for end in (*self._ends, self._listener):
+            with contextlib.suppress(OSError):
+                # Without lingering a reset is sent at once, whatever is under way.
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+def test_a_caller_that_goes_away_in_the_midst_of_a_write_ends_quietly(server, service, caplog):
+    item = pb.WorkItem(completionToken="x" * 100_000)
+    for _ in range(20):
+        relay = Relay(server.test_port)
+        with grpc.insecure_channel(f"127.0.0.1:{relay.port}") as channel:
+            stream = pb_grpc.TaskHubSidecarServiceStub(channel).GetWorkItems(pb.GetWorkItemsRequest())
+            reader = threading.Thread(target=lambda stream=stream: list(take_all(stream)), daemon=True)
+            reader.start()
+            sink = service.streams.get(timeout=WAIT)
+            for _ in range(100):
+                sink.send(item)
+            assert relay.carried.wait(WAIT)
+            relay.cut()
+            assert service.cancelled.get(timeout=WAIT) == "GetWorkItems"
+            reader.join(WAIT)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def take_all(stream):
+    with contextlib.suppress(grpc.RpcError):
+        yield from stream

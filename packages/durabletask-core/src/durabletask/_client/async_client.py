@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
 
-from durabletask._client.bulk import start_calls, started_ids
+from durabletask._client.bulk import started_ids
 from durabletask._client.calls import CallBuilder
 from durabletask._client.connection import AsyncConnection, ConnectionOptions
 from durabletask._client.entity_calls import EntityCallBuilder
@@ -18,12 +18,14 @@ from durabletask._client.models import (
     CleanEntityStorageResult,
     EntityQuery,
     NewOrchestration,
+    OrchestrationCount,
     OrchestrationQuery,
     OrchestrationState,
     OrchestrationStatus,
     Page,
     PurgeInstancesResult,
 )
+from durabletask._tracing import client_tracing
 from durabletask.grpc_options import GrpcChannelOptions, GrpcClientResiliencyOptions
 from durabletask.internal.distributions import refuse_foreign_distribution
 from durabletask.logging_options import resolve_logger
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from durabletask import history
     from durabletask.entities import EntityInstanceId, EntityMetadata
     from durabletask.task import Orchestrator
+
+_Client = TypeVar("_Client", bound="AsyncTaskHubGrpcClient")
 
 
 class AsyncTaskHubGrpcClient:
@@ -83,7 +87,9 @@ class AsyncTaskHubGrpcClient:
         self._connection = AsyncConnection(
             ConnectionOptions(channel, settings, resiliency_options, payload_store, self._logger)
         )
-        self._calls = CallBuilder(data_converter or DEFAULT_DATA_CONVERTER, self._logger)
+        self._calls = CallBuilder(
+            data_converter or DEFAULT_DATA_CONVERTER, self._logger, client_tracing(emit_trace_spans)
+        )
         self._entity_calls = EntityCallBuilder(self._calls)
         self._emit_trace_spans = emit_trace_spans
         self.default_version = default_version
@@ -93,7 +99,7 @@ class AsyncTaskHubGrpcClient:
         """Whether this client emits spans of its own where tracing is set up."""
         return self._emit_trace_spans
 
-    async def __aenter__(self) -> AsyncTaskHubGrpcClient:
+    async def __aenter__(self: _Client) -> _Client:
         return self
 
     async def __aexit__(
@@ -117,13 +123,14 @@ class AsyncTaskHubGrpcClient:
         version: str | None = None,
     ) -> str:
         """See ``TaskHubGrpcClient.schedule_new_orchestration``."""
-        new = NewOrchestration(orchestrator, input, instance_id, version, tags, start_at)
-        return await self._connection.run(self._calls.start(new, self.default_version, reuse_id_policy))
+        new = NewOrchestration(orchestrator, input, instance_id, version, tags, start_at, reuse_id_policy)
+        return await self._connection.run(self._calls.start(new, self.default_version))
 
     async def schedule_new_orchestrations(self, requests: Iterable[NewOrchestration]) -> list[str]:
         """See ``TaskHubGrpcClient.schedule_new_orchestrations``."""
-        calls = start_calls(self._calls, requests, self.default_version)
-        return started_ids(calls, await self._connection.run_all(calls))
+        # Every request is built before the first is sent: a bad one is an error before anything starts.
+        calls = self._calls.start_many(requests, self.default_version)
+        return started_ids(calls, await self._connection.start_all(calls))
 
     async def get_orchestration_state(
         self, instance_id: str, *, fetch_payloads: bool = True
@@ -157,6 +164,12 @@ class AsyncTaskHubGrpcClient:
     ) -> list[OrchestrationState]:
         """See ``TaskHubGrpcClient.get_all_orchestration_states``."""
         return await self._connection.converse(self._calls.all_states(orchestration_query))
+
+    async def count_orchestrations(
+        self, query: OrchestrationQuery | None = None, *, by_name: bool = False, by_version: bool = False
+    ) -> list[OrchestrationCount]:
+        """See ``TaskHubGrpcClient.count_orchestrations``."""
+        return await self._connection.run(self._calls.counts(query, by_name, by_version))
 
     async def wait_for_orchestration_start(
         self, instance_id: str, *, fetch_payloads: bool = False, timeout: float = 60

@@ -1,16 +1,28 @@
-"""What both clients share of a bulk start."""
+"""A bulk start: what both clients share.
 
-from collections.abc import Iterable, Sequence
+A server of ours starts many instances with one call, in one transaction. Any other gets a call for each, a
+bounded number at a time.
+"""
 
-from durabletask._client.calls import Call, CallBuilder
-from durabletask._client.models import BulkStartError, NewOrchestration
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
+import grpc
+import grpc.aio
+from durabletask_proto import scheduler_additions_pb2 as additions_pb
 
-def start_calls(
-    builder: CallBuilder, new_orchestrations: Iterable[NewOrchestration], default_version: str | None
-) -> list[Call[str]]:
-    """Build every request before the first is sent: a bad one is an error before anything starts."""
-    return [builder.start(new, default_version) for new in new_orchestrations]
+from durabletask._client.calls import Call, unchanged
+from durabletask._client.health import status_code
+from durabletask._client.models import BulkStartError
+
+# Servers give other callers their turn between two of these calls.
+_MOST_STARTS: Final = 2_000
+# Well below what gRPC accepts unless told otherwise (4 MiB); a larger request travels by itself.
+_MOST_BYTES: Final = 2 * 1024 * 1024
+
+# The server did not look at any of the starts: it lacks the call, or a frame was too large for it.
+_NOT_TAKEN = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def started_ids(calls: Sequence[Call[str]], outcomes: Sequence[str | Exception]) -> list[str]:
@@ -28,3 +40,82 @@ def started_ids(calls: Sequence[Call[str]], outcomes: Sequence[str | Exception])
     if failures:
         raise BulkStartError(failures, started)
     return started
+
+
+class BulkStart:
+    """How the starts of one bulk start travel together, and what becomes of each.
+
+    Args:
+        calls: The calls that would start them one by one.
+    """
+
+    def __init__(self, calls: Sequence[Call[str]]) -> None:
+        self._calls = calls
+        self._outcomes: dict[int, str | Exception] = {}
+        self._part: list[int] = []
+
+    def fail(self, index: int, error: Exception) -> None:
+        """The call of this index failed before it was sent."""
+        self._outcomes[index] = error
+
+    def parts(self) -> Iterator[Call[additions_pb.StartInstancesResponse]]:
+        """One call after the other; tell how it ended with ``answered`` or ``refused`` before the next."""
+        for part in self._split():
+            self._part = part
+            requests: list[Any] = [self._calls[index].request for index in part]
+            request = additions_pb.StartInstancesRequest(requests=requests)
+            yield Call("StartInstances", request, unchanged)
+
+    def answered(self, response: additions_pb.StartInstancesResponse) -> None:
+        self._outcomes.update(zip(self._part, response.instanceIds))
+        for refusal in response.refusals:
+            self._outcomes[self._part[refusal.index]] = _error(refusal)
+
+    def refused(self, error: Exception) -> None:
+        """The call failed as a whole."""
+        if not (isinstance(error, grpc.RpcError) and status_code(error) in _NOT_TAKEN):
+            self._outcomes.update((index, error) for index in self._part)
+
+    def left(self) -> list[Call[str]]:
+        """The calls that are to be carried out one by one after all."""
+        return [call for index, call in enumerate(self._calls) if index not in self._outcomes]
+
+    def outcomes(self, left: Sequence[str | Exception]) -> list[str | Exception]:
+        """Ids or errors, in the order of the calls; ``left`` are those of the calls that were left."""
+        rest = iter(left)
+        return [
+            next(rest) if (outcome := self._outcomes.get(index)) is None else _ended(call, outcome)
+            for index, call in enumerate(self._calls)
+        ]
+
+    def _split(self) -> Iterator[list[int]]:
+        part: list[int] = []
+        size = 0
+        for index, call in enumerate(self._calls):
+            if index in self._outcomes:
+                continue
+            call_size = call.request.ByteSize()
+            if part and (len(part) == _MOST_STARTS or size + call_size > _MOST_BYTES):
+                yield part
+                part, size = [], 0
+            part.append(index)
+            size += call_size
+        if part:
+            yield part
+
+
+def _ended(call: Call[str], outcome: str | Exception) -> str | Exception:
+    """The same outcome, which the call's span has seen."""
+    try:
+        with call.span:
+            if isinstance(outcome, Exception):
+                raise outcome
+    except Exception as error:
+        return error
+    return outcome
+
+
+def _error(refusal: additions_pb.StartRefusal) -> grpc.RpcError:
+    """What a call of its own would have raised."""
+    code = _CODES.get(refusal.code, grpc.StatusCode.UNKNOWN)
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), refusal.message, "")

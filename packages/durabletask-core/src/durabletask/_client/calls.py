@@ -6,11 +6,13 @@ conversation: a generator that yields calls, is sent their results and returns i
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from google.protobuf.message import Message
 
 from durabletask import history
@@ -18,6 +20,7 @@ from durabletask._client import requests, responses
 from durabletask._client.histories import parse_history
 from durabletask._client.models import (
     NewOrchestration,
+    OrchestrationCount,
     OrchestrationQuery,
     OrchestrationState,
     OrchestrationStatus,
@@ -27,7 +30,12 @@ from durabletask._client.models import (
 from durabletask._client.requests import RequestBuilder
 from durabletask.serialization import DataConverter
 
+if TYPE_CHECKING:
+    from durabletask._tracing.clients import ClientTracing
+
 T = TypeVar("T")
+
+NO_SPAN: AbstractContextManager[Any] = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ class Call(Generic[T]):
         uploads_for: The instance id whose large payloads in the request go to the payload store.
         downloads: Whether the answer may hold tokens of the payload store.
         metadata: Sent with this call only.
+        span: Entered around the call, and ended with it.
+        instead: What to do if the server does not have this RPC; empty for those that every server has.
     """
 
     rpc: str
@@ -56,6 +66,8 @@ class Call(Generic[T]):
     uploads_for: str | None = None
     downloads: bool = False
     metadata: tuple[tuple[str, str], ...] = ()
+    span: AbstractContextManager[Any] = NO_SPAN
+    instead: str = ""
 
 
 Conversation: TypeAlias = Generator[Call[Any], Any, T]
@@ -71,22 +83,37 @@ class CallBuilder:
     Args:
         data_converter: Encodes and decodes payloads.
         logger: Where ends of orchestrations and further pages are reported.
+        tracing: Makes spans of calls; None without OpenTelemetry.
     """
 
-    def __init__(self, data_converter: DataConverter, logger: logging.Logger) -> None:
+    def __init__(
+        self, data_converter: DataConverter, logger: logging.Logger, tracing: "ClientTracing | None" = None
+    ) -> None:
         self.data_converter = data_converter
         self.logger = logger
+        self._tracing = tracing
         self._requests = RequestBuilder(data_converter)
 
-    def start(
-        self,
-        new: NewOrchestration,
-        default_version: str | None,
-        reuse_id_policy: pb.OrchestrationIdReusePolicy | None = None,
-    ) -> Call[str]:
-        request = self._requests.start(new, default_version, reuse_id_policy)
+    def start(self, new: NewOrchestration, default_version: str | None) -> Call[str]:
+        call = self._start(new, default_version)
+        request: Any = call.request
         self.logger.debug("Starting orchestration '%s' as instance '%s'.", request.name, request.instanceId)
-        return Call("StartInstance", request, _resulting_id(request.instanceId), uploads_for=request.instanceId)
+        return call
+
+    def start_many(self, new: Iterable[NewOrchestration], default_version: str | None) -> list[Call[str]]:
+        calls = [self._start(one, default_version) for one in new]
+        self.logger.debug("Starting %d orchestrations.", len(calls))
+        return calls
+
+    def _start(self, new: NewOrchestration, default_version: str | None) -> Call[str]:
+        request = self._requests.start(new, default_version)
+        parse = _resulting_id(request.instanceId)
+        return Call("StartInstance", request, parse, uploads_for=request.instanceId, span=self.span(request))
+
+    def span(self, request: Message) -> AbstractContextManager[Any]:
+        """The span of a call, whose request carries its trace context from now on."""
+        span = None if self._tracing is None else self._tracing.begin(request)
+        return NO_SPAN if span is None else span
 
     def state(self, instance_id: str, fetch_payloads: bool) -> Call[OrchestrationState | None]:
         return self._get("GetInstance", instance_id, fetch_payloads)
@@ -161,7 +188,7 @@ class CallBuilder:
 
         def page_call(token: str | None) -> Call[pb.QueryInstancesResponse]:
             request = requests.query_instances(query, token)
-            return Call("QueryInstances", request, _unchanged, downloads=True, metadata=metadata)
+            return Call("QueryInstances", request, unchanged, downloads=True, metadata=metadata)
 
         pages = yield from all_pages(page_call, self.logger)
         states = (
@@ -171,10 +198,21 @@ class CallBuilder:
         )
         return [state for state in states if _matches(state, query)]
 
+    def counts(
+        self, query: OrchestrationQuery | None, by_name: bool, by_version: bool
+    ) -> Call[list[OrchestrationCount]]:
+        request = requests.count_instances(query or OrchestrationQuery(), by_name, by_version)
+
+        def parse(response: additions_pb.CountInstancesResponse) -> list[OrchestrationCount]:
+            return [responses.orchestration_count(one, by_name, by_version) for one in response.counts]
+
+        instead = "count what get_all_orchestration_states returns"
+        return Call("CountInstances", request, parse, instead=instead)
+
     def raise_event(self, instance_id: str, event_name: str, data: Any) -> Call[None]:
         self.logger.debug("Raising event '%s' for instance '%s'.", event_name, instance_id)
         request = self._requests.raise_event(instance_id, event_name, data)
-        return Call("RaiseEvent", request, nothing, uploads_for=instance_id)
+        return Call("RaiseEvent", request, nothing, uploads_for=instance_id, span=self.span(request))
 
     def terminate(self, instance_id: str, output: Any, recursive: bool) -> Call[None]:
         self.logger.info("Terminating instance '%s'.", instance_id)
@@ -257,5 +295,6 @@ def _resulting_id(requested_id: str) -> Callable[[Any], str]:
     return lambda response: response.instanceId or requested_id
 
 
-def _unchanged(response: Any) -> Any:
+def unchanged(response: Any) -> Any:
+    """The result of a call whose answer is its result."""
     return response

@@ -6,10 +6,19 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
+from durabletask_proto import scheduler_additions_pb2_grpc as additions_pb_grpc
 
 TChannel = TypeVar("TChannel")
 
 _GRACE_SECONDS: Final = 30.0
+
+
+class _Stub:
+    """The calls of the protocol and those that our scheduler adds."""
+
+    def __init__(self, channel: Any) -> None:
+        for stub in (pb_grpc.TaskHubSidecarServiceStub(channel), additions_pb_grpc.SchedulerAdditionsStub(channel)):
+            vars(self).update(vars(stub))
 
 
 class ChannelKeeper(Generic[TChannel]):
@@ -52,7 +61,7 @@ class ChannelKeeper(Generic[TChannel]):
             if self._current is None:
                 self._current = self._open_channel(self._replacing)
             if self._stub is None:
-                self._stub = pb_grpc.TaskHubSidecarServiceStub(self._current)  # type: ignore[call-overload]
+                self._stub = _Stub(self._current)
             return self._stub
 
     def replace(self) -> None:

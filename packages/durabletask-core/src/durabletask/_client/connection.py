@@ -3,17 +3,22 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 import grpc
 import grpc.aio
+from durabletask_proto import additions
+from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
+from durabletask._client.bulk import BulkStart
 from durabletask._client.calls import Call, Conversation
 from durabletask._client.channel_keeper import ChannelKeeper
 from durabletask._client.health import ConnectionHealth, status_code
+from durabletask._client.models import UnsupportedByServerError
 from durabletask.grpc_options import GrpcClientResiliencyOptions
 from durabletask.payload import (
     PayloadStore,
@@ -28,6 +33,7 @@ T = TypeVar("T")
 TChannel = TypeVar("TChannel")
 
 _CALLS_IN_FLIGHT: Final = 128
+_HELLO_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,20 @@ class ConnectionOptions(Generic[TChannel]):
         return ConnectionHealth(self.resiliency or GrpcClientResiliencyOptions(), address, self.logger)
 
 
-def _timed_out(call: Call[Any], error: grpc.RpcError) -> TimeoutError | None:
-    if call.long_poll and status_code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
+def _explained(call: Call[Any], error: grpc.RpcError) -> Exception | None:
+    """The error to raise in place of one that gRPC has no better name for."""
+    code = status_code(error)
+    if call.long_poll and code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TimeoutError(f"{call.rpc} did not end within its timeout of {call.timeout} s")
+    if call.instead and code is grpc.StatusCode.UNIMPLEMENTED:
+        return UnsupportedByServerError(
+            f"this server does not have {call.rpc}, which durabletask-scheduler has: {call.instead}"
+        )
     return None
+
+
+def _announces_additions(initial_metadata: Iterable[tuple[str, Any]] | None) -> bool:
+    return (additions.HEADER, additions.VERSION) in [(key, value) for key, value in initial_metadata or ()]
 
 
 def _copies(messages: Sequence[Message]) -> list[Message]:
@@ -76,6 +92,8 @@ class Connection:
 
     def __init__(self, options: ConnectionOptions[grpc.Channel]) -> None:
         self._store = options.payload_store
+        self._greeted: Any = None
+        self._additions = False
         self._health = options.health()
         self._keeper: ChannelKeeper[grpc.Channel] = ChannelKeeper(
             options.channel, lambda fresh: open_channel(replace(options.settings, fresh_connection=fresh))
@@ -86,9 +104,11 @@ class Connection:
 
         Raises:
             TimeoutError: A long poll reached its deadline.
+            UnsupportedByServerError: The server does not have an RPC that not every server has.
             grpc.RpcError: The call failed in another way.
         """
-        return call.parse(self._answer(call))
+        with call.span:
+            return call.parse(self._answer(call))
 
     def converse(self, conversation: Conversation[T]) -> T:
         """Carry out the calls of a conversation and return its result."""
@@ -106,6 +126,23 @@ class Connection:
         endings = [self._begin(call, slots) for call in calls]
         return [ending() for ending in endings]
 
+    def start_all(self, calls: Sequence[Call[str]]) -> list[str | Exception]:
+        """Carry out many starts, together if the server has a call for that; results or errors, in order."""
+        if len(calls) < 2 or not self._has_additions():
+            return self.run_all(calls)
+        bulk = BulkStart(calls)
+        for index, call in enumerate(calls if self._store is not None else ()):
+            try:
+                self._upload(call)
+            except Exception as error:
+                bulk.fail(index, error)
+        for part in bulk.parts():
+            try:
+                bulk.answered(self._answer(part))
+            except Exception as error:
+                bulk.refused(error)
+        return bulk.outcomes(self.run_all(bulk.left()))
+
     def close(self) -> None:
         """Close the channel, if it is our own. Closing twice does nothing more."""
         for channel in self._keeper.take_all():
@@ -119,12 +156,26 @@ class Connection:
             answer = list(answer) if call.streams else answer
         except grpc.RpcError as error:
             self._note_failure(call, error)
-            timeout = _timed_out(call, error)
-            if timeout is not None:
-                raise timeout from error
+            explained = _explained(call, error)
+            if explained is not None:
+                raise explained from error
             raise
         self._health.succeeded()
         return self._restored(call, answer)
+
+    def _has_additions(self) -> bool:
+        """Whether the server announces calls beyond the protocol; asked once for every channel."""
+        stub = self._keeper.stub()
+        if self._greeted is not stub:
+            greeting = stub.Hello.future(empty_pb2.Empty(), timeout=_HELLO_SECONDS)
+            try:
+                greeting.result()
+            except Exception:
+                # Whatever it is, the calls themselves will tell.
+                return False
+            self._additions = _announces_additions(greeting.initial_metadata())
+            self._greeted = stub
+        return self._additions
 
     def _method(self, call: Call[Any]) -> Any:
         for channel in self._keeper.take_due():
@@ -139,14 +190,16 @@ class Connection:
             future = self._method(call).future(call.request, timeout=call.timeout, metadata=call.metadata or None)
         except Exception as error:
             slots.release()
-            refusal = error
-            return lambda: refusal
+            refusal = Future[Any]()
+            refusal.set_exception(error)
+            return lambda: self._outcome(call, refusal)
         future.add_done_callback(lambda _: slots.release())
         return lambda: self._outcome(call, future)
 
     def _outcome(self, call: Call[str], future: Any) -> str | Exception:
         try:
-            answer = future.result()
+            with call.span:
+                answer = future.result()
         except grpc.RpcError as error:
             self._note_failure(call, error)
             return error
@@ -177,6 +230,8 @@ class AsyncConnection:
 
     def __init__(self, options: ConnectionOptions[grpc.aio.Channel]) -> None:
         self._store = options.payload_store
+        self._greeted: Any = None
+        self._additions = False
         self._health = options.health()
         self._keeper: ChannelKeeper[grpc.aio.Channel] = ChannelKeeper(
             options.channel, lambda fresh: open_aio_channel(replace(options.settings, fresh_connection=fresh))
@@ -184,7 +239,8 @@ class AsyncConnection:
 
     async def run(self, call: Call[T]) -> T:
         """As ``Connection.run``; errors of the transport are ``grpc.aio.AioRpcError``."""
-        return call.parse(await self._answer(call))
+        with call.span:
+            return call.parse(await self._answer(call))
 
     async def converse(self, conversation: Conversation[T]) -> T:
         """As ``Connection.converse``."""
@@ -209,6 +265,20 @@ class AsyncConnection:
 
         return await asyncio.gather(*(outcome(call) for call in calls))
 
+    async def start_all(self, calls: Sequence[Call[str]]) -> list[str | Exception]:
+        """As ``Connection.start_all``."""
+        if len(calls) < 2 or not await self._has_additions():
+            return await self.run_all(calls)
+        bulk = BulkStart(calls)
+        if self._store is not None:
+            await self._upload_all(calls, bulk)
+        for part in bulk.parts():
+            try:
+                bulk.answered(await self._answer(part))
+            except Exception as error:
+                bulk.refused(error)
+        return bulk.outcomes(await self.run_all(bulk.left()))
+
     async def close(self) -> None:
         """Close the channel, if it is our own. Closing twice does nothing more."""
         for channel in self._keeper.take_all():
@@ -223,12 +293,38 @@ class AsyncConnection:
         except grpc.RpcError as error:
             if self._health.failed(call, error):
                 self._keeper.replace()
-            timeout = _timed_out(call, error)
-            if timeout is not None:
-                raise timeout from error
+            explained = _explained(call, error)
+            if explained is not None:
+                raise explained from error
             raise
         self._health.succeeded()
         return await self._restored(call, answer)
+
+    async def _has_additions(self) -> bool:
+        """As ``Connection._has_additions``."""
+        stub = self._keeper.stub()
+        if self._greeted is not stub:
+            greeting = stub.Hello(empty_pb2.Empty(), timeout=_HELLO_SECONDS)
+            try:
+                await greeting
+            except Exception:
+                # Whatever it is, the calls themselves will tell.
+                return False
+            self._additions = _announces_additions(await greeting.initial_metadata())
+            self._greeted = stub
+        return self._additions
+
+    async def _upload_all(self, calls: Sequence[Call[str]], bulk: BulkStart) -> None:
+        slots = asyncio.Semaphore(_CALLS_IN_FLIGHT)
+
+        async def upload(index: int, call: Call[str]) -> None:
+            async with slots:
+                try:
+                    await self._upload(call)
+                except Exception as error:
+                    bulk.fail(index, error)
+
+        await asyncio.gather(*(upload(index, call) for index, call in enumerate(calls)))
 
     async def _method(self, call: Call[Any]) -> Any:
         for channel in self._keeper.take_due():

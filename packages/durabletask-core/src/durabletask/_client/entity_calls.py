@@ -24,6 +24,7 @@ class EntityCallBuilder:
         self._converter = calls.data_converter
         self._logger = calls.logger
         self._requests = RequestBuilder(calls.data_converter)
+        self._span = calls.span
 
     def signal(
         self, entity_instance_id: EntityInstanceId, operation_name: str, input: Any, signal_time: datetime | None
@@ -31,7 +32,7 @@ class EntityCallBuilder:
         require_feature(ENTITIES)
         self._logger.debug("Signaling operation '%s' of entity '%s'.", operation_name, entity_instance_id)
         request = self._requests.signal_entity(str(entity_instance_id), operation_name, input, signal_time)
-        return Call("SignalEntity", request, nothing, uploads_for=request.instanceId)
+        return Call("SignalEntity", request, nothing, uploads_for=request.instanceId, span=self._span(request))
 
     def get(self, entity_instance_id: EntityInstanceId, include_state: bool) -> Call[EntityMetadata | None]:
         reader = require_entity_reader()

@@ -149,6 +149,27 @@ class OrchestrationQuery:
     tags: dict[str, str] | None = field(default=None, kw_only=True)
 
 
+@dataclass(frozen=True)
+class OrchestrationCount:
+    """How many instances have a status, and a name and version if counted by them.
+
+    Args:
+        runtime_status: Their status.
+        count: How many there are; at least 1.
+        name: The name of their orchestrator; None unless counted by name.
+        version: Their version, "" for none; None unless counted by version.
+    """
+
+    runtime_status: OrchestrationStatus
+    count: int
+    name: str | None = None
+    version: str | None = None
+
+
+class UnsupportedByServerError(Exception):
+    """The server does not have what was asked for; the message says what to do instead."""
+
+
 @dataclass
 class EntityQuery:
     """Which entities to return; every filter that is set must hold.
@@ -210,6 +231,8 @@ class NewOrchestration:
         version: Its version; None for the client's default.
         tags: Its tags.
         start_at: When it starts; None for now. A naive datetime is UTC.
+        reuse_id_policy: Which statuses of an existing instance with that id let it be replaced; None leaves it to
+            the server.
     """
 
     orchestrator: Orchestrator[Any, Any] | str
@@ -218,6 +241,7 @@ class NewOrchestration:
     version: str | None = None
     tags: dict[str, str] | None = None
     start_at: datetime | None = None
+    reuse_id_policy: pb.OrchestrationIdReusePolicy | None = None
 
 
 class BulkStartError(Exception):
@@ -252,3 +276,4 @@ def _in_short(error: Exception) -> str:
 # Failures carry the name of their class over the wire: it is the public one, wherever the class is written.
 OrchestrationFailedError.__module__ = "durabletask.client"
 BulkStartError.__module__ = "durabletask.client"
+UnsupportedByServerError.__module__ = "durabletask.client"

@@ -1,13 +1,15 @@
 """From the arguments of client methods to the protocol's requests."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
@@ -33,9 +35,8 @@ def optional_timestamp(value: datetime | None) -> Timestamp | None:
 
 
 def _now() -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(datetime.now(timezone.utc))
-    return timestamp
+    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+    return Timestamp(seconds=seconds, nanos=nanos)
 
 
 def _statuses(statuses: Iterable[OrchestrationStatus] | None) -> list[Any]:
@@ -52,12 +53,7 @@ class RequestBuilder:
         """None leaves the field unset, which is not the same as ``null``."""
         return None if value is None else optional_string(self.data_converter.serialize(value))
 
-    def start(
-        self,
-        new: NewOrchestration,
-        default_version: str | None,
-        reuse_id_policy: pb.OrchestrationIdReusePolicy | None = None,
-    ) -> pb.CreateInstanceRequest:
+    def start(self, new: NewOrchestration, default_version: str | None) -> pb.CreateInstanceRequest:
         """Start an instance.
 
         Raises:
@@ -71,7 +67,7 @@ class RequestBuilder:
             version=optional_string(new.version or default_version or None),
             input=self.payload(new.input),
             scheduledStartTimestamp=optional_timestamp(new.start_at),
-            orchestrationIdReusePolicy=reuse_id_policy,
+            orchestrationIdReusePolicy=new.reuse_id_policy,
             tags=new.tags,
             requestTime=_now(),
         )
@@ -110,6 +106,17 @@ def query_instances(query: OrchestrationQuery, continuation_token: str | None) -
             instanceIdPrefix=optional_string(query.instance_id_prefix),
             fetchInputsAndOutputs=query.fetch_inputs_and_outputs,
         )
+    )
+
+
+def count_instances(query: OrchestrationQuery, by_name: bool, by_version: bool) -> additions_pb.CountInstancesRequest:
+    return additions_pb.CountInstancesRequest(
+        query=query_instances(query, None).query,
+        name=optional_string(query.name),
+        version=optional_string(query.version),
+        tags=query.tags,
+        byName=by_name,
+        byVersion=by_version,
     )
 
 

@@ -4,8 +4,15 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import scheduler_additions_pb2 as additions_pb
 
-from durabletask._client.models import OrchestrationState, OrchestrationStatus, Page, PurgeInstancesResult
+from durabletask._client.models import (
+    OrchestrationCount,
+    OrchestrationState,
+    OrchestrationStatus,
+    Page,
+    PurgeInstancesResult,
+)
 from durabletask.failures import FailureDetails, failure_details
 from durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter
 
@@ -53,6 +60,15 @@ def new_purge_instances_result(res_pb: pb.PurgeInstancesResponse) -> PurgeInstan
     """The public form of the answer of PurgeInstances."""
     is_complete = res_pb.isComplete.value if res_pb.HasField("isComplete") else None
     return PurgeInstancesResult(res_pb.deletedInstanceCount, is_complete)
+
+
+def orchestration_count(count: additions_pb.InstanceCount, by_name: bool, by_version: bool) -> OrchestrationCount:
+    return OrchestrationCount(
+        OrchestrationStatus(count.status),
+        count.count,
+        count.name if by_name else None,
+        count.version if by_version else None,
+    )
 
 
 def instance_id_page(res: pb.ListInstanceIdsResponse) -> Page[str]:

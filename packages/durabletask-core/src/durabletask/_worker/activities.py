@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
@@ -19,6 +20,14 @@ from durabletask._worker.threads import ThreadPool
 from durabletask.activities import ActivityOptions, failed_response
 
 Run = Callable[[pb.ActivityRequest], pb.ActivityResponse]
+RunAsync = Callable[[pb.ActivityRequest], Awaitable[pb.ActivityResponse]]
+
+
+class Tracing(Protocol):
+    """Runs activities inside of their spans."""
+
+    def run(self, run: Run, request: pb.ActivityRequest, /) -> pb.ActivityResponse: ...
+    async def run_async(self, run: RunAsync, request: pb.ActivityRequest, /) -> pb.ActivityResponse: ...
 
 
 class Place(enum.Enum):
@@ -41,15 +50,17 @@ class ActivityCode:
         run_async: Runs an ``async def`` one.
         started: Called before an activity runs, on its thread.
         completed: Called after it ran, however it ended.
+        tracing: Runs it inside of a span; None without tracing.
     """
 
     place: Callable[[pb.ActivityRequest], Place]
     location: Callable[[pb.ActivityRequest], str]
     options: ActivityOptions
     run: Run
-    run_async: Callable[[pb.ActivityRequest], Awaitable[pb.ActivityResponse]]
+    run_async: RunAsync
     started: Callable[[pb.ActivityRequest], None]
     completed: Callable[[pb.ActivityRequest], None]
+    tracing: Tracing | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +164,8 @@ class Activities:
             request = self._payloads.restore(item.message.activityRequest)
             self._hook(self._code.started, request)
             try:
-                response = run(request)
+                tracing = self._code.tracing
+                response = run(request) if tracing is None else tracing.run(run, request)
             finally:
                 self._hook(self._code.completed, request)
             response.completionToken = item.token
@@ -174,7 +186,8 @@ class Activities:
             request = await self._payloads.restore_async(item.message.activityRequest)
             self._hook(self._code.started, request)
             try:
-                response = await self._code.run_async(request)
+                tracing, run = self._code.tracing, self._code.run_async
+                response = await (run(request) if tracing is None else tracing.run_async(run, request))
             finally:
                 self._hook(self._code.completed, request)
             response.completionToken = item.token

@@ -31,10 +31,12 @@ class BatchCode:
     Args:
         run: Runs a batch.
         kinds: Names in ``WorkItem.request`` that ``run`` knows; none without the add-on.
+        trace: Makes spans of a batch that has run; None without tracing.
     """
 
     run: RunBatch
     kinds: frozenset[str]
+    trace: Callable[[pb.WorkItem, pb.EntityBatchResult], object] | None = None
 
 
 class Batches:
@@ -67,10 +69,20 @@ class Batches:
         self._payloads = payloads
         self._logger = logger
         # What has a permit has a thread at once, so that all that waits can be given back at once.
-        self._permits: Permits[Item] = Permits(min(limit, threads.size), self._start)
+        self._limit = min(limit, threads.size)
+        self._permits: Permits[Item] = Permits(self._limit, self._start)
         self._reported = False
         self._states = WarmStates(_MOST_KEPT)
         self.keep_warm = False
+
+    @property
+    def limit(self) -> int:
+        """How many batches to ask for at once: those that can run.
+
+        More would wait here, where other workers cannot take them and operations that arrive meanwhile cannot
+        join them.
+        """
+        return self._limit
 
     @property
     def can_keep_warm(self) -> bool:
@@ -137,6 +149,8 @@ class Batches:
         if work_item is None:
             return pb.EntityBatchResult(requiresState=True)
         response = self._code.run(work_item, self._host)
+        if self._code.trace is not None:
+            self._code.trace(work_item, response)
         state = response.entityState.value if response.HasField("entityState") else None
         self._payloads.store(response, entity_id)
         if self.keep_warm and state is not None and item.token:

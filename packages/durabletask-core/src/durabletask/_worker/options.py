@@ -13,8 +13,10 @@ class ConcurrencyOptions:
     Args:
         maximum_concurrent_activity_work_items: Activities taken and not yet answered; default 100 per CPU.
         maximum_concurrent_orchestration_work_items: Turns taken and not yet answered; default 100 per CPU.
-        maximum_concurrent_entity_work_items: Entity batches taken and not yet answered; default 100 per CPU.
-        maximum_thread_pool_workers: Threads for activities that are plain functions; default CPUs + 4.
+        maximum_concurrent_entity_work_items: Entity batches taken and not yet answered; default 100 per CPU, and
+            never more than there are threads for them.
+        maximum_thread_pool_workers: Threads for activities that are plain functions, and as many for entities;
+            default CPUs + 4.
             ``async def`` activities need none.
         maximum_process_pool_workers: Processes for activities registered with ``process=True``; default CPUs.
         maximum_cached_orchestrations: Orchestrations kept suspended between turns, so that they need no

@@ -4,8 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -27,7 +27,10 @@ from durabletask.transport.alarm import AlarmClock
 from durabletask.transport.completions import Outbox, RetryDelays
 from durabletask.transport.connection import CALL_DEADLINE, Connection
 from durabletask.transport.outages import OutageLog
-from durabletask.transport.stream import StreamOptions, WorkItemStream
+from durabletask.transport.stream import Abilities, StreamOptions, WorkItemStream
+
+if TYPE_CHECKING:
+    from durabletask._tracing.workers import WorkerTracing
 
 _ABANDON_GRACE = 2.0
 _STOPPING = "the worker is stopping"
@@ -81,6 +84,7 @@ class UserCode:
         batch_kinds: Names in ``WorkItem.request`` that ``run_batch`` knows; none without the add-on.
         payload_store: The user's payload store, or None.
         turn_warning: Seconds after which a turn that blocks is reported.
+        tracing: Makes spans of what runs; None without OpenTelemetry.
     """
 
     open_run: Callable[[str], Run]
@@ -91,6 +95,7 @@ class UserCode:
     batch_kinds: frozenset[str]
     payload_store: PayloadStore | None
     turn_warning: float
+    tracing: "WorkerTracing | None" = None
 
 
 class Session:
@@ -132,8 +137,9 @@ class Session:
         self._reader = threading.Thread(target=self._stream.run, name="DurableTaskWorker", daemon=True)
 
     def _new_turns(self, code: UserCode) -> Turns:
+        trace = None if code.tracing is None else code.tracing.turn
         return Turns(
-            TurnCode(code.open_run, code.rejections, code.report, self._download_history),
+            TurnCode(code.open_run, code.rejections, code.report, self._download_history, trace),
             self._runs,
             self._ledger,
             self._payloads,
@@ -142,8 +148,9 @@ class Session:
         )
 
     def _new_activities(self, code: UserCode) -> Activities:
+        tracing = code.tracing
         return Activities(
-            code.activities,
+            replace(code.activities, tracing=None if tracing is None else tracing.activities),
             self._intake.concurrency.maximum_concurrent_activity_work_items,
             Places(self._threads, self._loop, self._processes, self._process_threads),
             self._ledger,
@@ -152,8 +159,9 @@ class Session:
         )
 
     def _new_batches(self, code: UserCode) -> Batches:
+        trace = None if code.tracing is None else code.tracing.batch
         return Batches(
-            BatchCode(code.run_batch, code.batch_kinds),
+            BatchCode(code.run_batch, code.batch_kinds, trace),
             self._intake.concurrency.maximum_concurrent_entity_work_items,
             self._batch_threads,
             self._loop,
@@ -190,15 +198,16 @@ class Session:
         self._activities.abandon_waiting(_STOPPING)
         self._batches.abandon_waiting(_STOPPING)
 
-    def request(self, *, warm_runs: bool) -> pb.GetWorkItemsRequest:
+    def request(self, abilities: Abilities) -> pb.GetWorkItemsRequest:
         """The request to open a stream with."""
-        self._turns.keep_warm = warm_runs and self._runs.enabled
+        self._outbox.pack(abilities.takes_packs)
+        self._turns.keep_warm = abilities.warm_runs and self._runs.enabled
         self._batches.keep_warm = self._turns.keep_warm and self._batches.can_keep_warm
         limits = self._intake.concurrency
         request = pb.GetWorkItemsRequest(
             maxConcurrentOrchestrationWorkItems=limits.maximum_concurrent_orchestration_work_items,
             maxConcurrentActivityWorkItems=limits.maximum_concurrent_activity_work_items,
-            maxConcurrentEntityWorkItems=limits.maximum_concurrent_entity_work_items,
+            maxConcurrentEntityWorkItems=self._batches.limit,
             workItemFilters=self._intake.filters,
         )
         capabilities = set(self._intake.capabilities)

@@ -48,12 +48,14 @@ class TurnCode:
         rejections: Exceptions of ``advance`` that mean: another worker's version.
         report: Logs what a turn observed.
         download_history: The past events of a request that requires history streaming.
+        trace: Makes spans of a turn, and returns what the answer carries for later turns; None without tracing.
     """
 
     open_run: Callable[[str], Run]
     rejections: tuple[type[Exception], ...]
     report: Callable[[str, Any], None]
     download_history: Callable[[pb.OrchestratorRequest], list[pb.HistoryEvent]]
+    trace: Callable[[pb.OrchestratorRequest, Any, Any], pb.OrchestrationTraceContext | None] | None = None
 
 
 class Turns:
@@ -136,7 +138,10 @@ class Turns:
                 run.replay(past)
             result: Result = run.advance(request.newEvents)
             self._code.report(request.instanceId, result)
+            traced = None if self._code.trace is None else self._code.trace(request, run, result)
             response = _response(request, result, work_item.completionToken)
+            if traced is not None:
+                response.orchestrationTraceContext.CopyFrom(traced)
             try:
                 self._payloads.store(response, request.instanceId)
             except ValueError as error:

@@ -20,7 +20,13 @@ class LargePayloadStorageOptions:
 
 
 class PayloadStore(ABC):
-    """Keeps payloads outside the messages; a token takes the place of each."""
+    """Keeps payloads outside the messages; a token takes the place of each.
+
+    Payloads are JSON text, so nothing that a program passes as a value is taken for a token. But whoever may write to
+    the task hub can send any text in the place of a payload, and makes the worker ask the store for it. A store
+    therefore has to refuse, in ``is_known_token``, every text that it cannot have issued itself (another container,
+    another folder), and to stop reading in ``download`` when a payload grows beyond ``max_stored_payload_bytes``.
+    """
 
     @property
     @abstractmethod
@@ -42,7 +48,10 @@ class PayloadStore(ABC):
 
     @abstractmethod
     def download(self, token: str) -> bytes:
-        """Return what ``upload`` was given for ``token``."""
+        """Return what ``upload`` was given for ``token``.
+
+        An error fails the activity whose payload it is; a turn is tried again.
+        """
 
     @abstractmethod
     async def download_async(self, token: str) -> bytes:
@@ -50,4 +59,4 @@ class PayloadStore(ABC):
 
     @abstractmethod
     def is_known_token(self, value: str) -> bool:
-        """Whether ``value`` is a token of this store rather than a payload."""
+        """Whether ``value`` is a token that this store can have issued, rather than a payload or another's token."""

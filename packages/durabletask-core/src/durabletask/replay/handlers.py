@@ -38,16 +38,21 @@ def _execution_resumed(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
 
 
 def _task_scheduled(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
-    _confirmed(run, event, confirm(run, event.eventId, "call_activity", event.taskScheduled.name))
+    scheduled = event.taskScheduled
+    record = confirm(run, event.eventId, "call_activity", scheduled.name)
+    _confirmed(record, event)
+    _recorded_trace(record.action.scheduleTask, scheduled)
 
 
 def _sub_orchestration_created(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
-    name = event.subOrchestrationInstanceCreated.name
-    _confirmed(run, event, confirm(run, event.eventId, "call_sub_orchestrator", name))
+    created = event.subOrchestrationInstanceCreated
+    record = confirm(run, event.eventId, "call_sub_orchestrator", created.name)
+    _confirmed(record, event)
+    _recorded_trace(record.action.createSubOrchestration, created)
 
 
 def _timer_created(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
-    _confirmed(run, event, confirm(run, event.eventId, "create_timer"))
+    _confirmed(confirm(run, event.eventId, "create_timer"), event)
 
 
 def _event_sent(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
@@ -55,8 +60,14 @@ def _event_sent(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
     confirm(run, event.eventId, "send_event", sent.name, sent.instanceId)
 
 
-def _confirmed(run: "OrchestrationRun", event: pb.HistoryEvent, record: ActionRecord) -> None:
+def _confirmed(record: ActionRecord, event: pb.HistoryEvent) -> None:
     record.scheduled_at = event.timestamp
+
+
+def _recorded_trace(call: Any, recorded: Any) -> None:
+    """The call was made in this trace context, whatever the worker would give it that replays it."""
+    if recorded.HasField("parentTraceContext"):
+        call.parentTraceContext.CopyFrom(recorded.parentTraceContext)
 
 
 def _task_completed(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:

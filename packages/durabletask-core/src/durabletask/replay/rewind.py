@@ -1,37 +1,65 @@
-"""Rewinding a failed instance: a history from which its failures are taken out, so that it can go on."""
+"""Rewinding a failed instance: a history from which its failure is taken out, so that it can go on.
+
+This is what a worker does for a task hub that leaves rewinding to it; durabletask-scheduler does it by itself,
+by the same rule. Undone is the last failure that the final failure speaks of (or, if it speaks of none, the last
+one there is), and those before it as long as the orchestrator did nothing in between, as when it waits for several
+tasks at once. What it did *after* that failure (a clean-up, say) goes too, with its results, because the code will
+not come that way again. All else stays: earlier failures that the code has handled stay handled, and failures that
+a retry has answered stay, so that the retried call goes on with its next attempt.
+
+Calls that failed or were never answered lose their confirmation, so that the code makes them again: what answers a
+failed instance is dropped. Children keep theirs, because the task hub rewinds them with their parent.
+"""
 
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask.failures import failure_of
+from durabletask.features import AwaitedCall, RewindRules
 
 if TYPE_CHECKING:
     from durabletask.replay.run import OrchestrationRun
 
 _SPACE = uuid.uuid5(uuid.NAMESPACE_OID, "durabletask/rewind")
-_CONFIRMATIONS = frozenset(
-    {
-        "taskScheduled",
-        "subOrchestrationInstanceCreated",
-        "timerCreated",
-        "eventSent",
-        "entityOperationCalled",
-        "entityOperationSignaled",
-        "entityLockRequested",
-        "entityUnlockSent",
-    }
+_CORE_RULES = RewindRules(
+    calls=(
+        AwaitedCall("taskScheduled", "taskCompleted", "taskFailed", answer_field="taskScheduledId"),
+        AwaitedCall("timerCreated", "timerFired", answer_field="timerId"),
+        AwaitedCall(
+            "subOrchestrationInstanceCreated",
+            "subOrchestrationInstanceCompleted",
+            "subOrchestrationInstanceFailed",
+            answer_field="taskScheduledId",
+            is_made_again=False,
+        ),
+    ),
+    sends=frozenset({"eventSent"}),
 )
-# Which field of an event refers to the action it answers.
-_ANSWERS = {
-    "taskCompleted": "taskScheduledId",
-    "taskFailed": "taskScheduledId",
-    "subOrchestrationInstanceCompleted": "taskScheduledId",
-    "subOrchestrationInstanceFailed": "taskScheduledId",
-    "timerFired": "timerId",
-}
+_ENDS = frozenset({"executionCompleted", "orchestratorCompleted"})
+_CONTROLS = ("executionSuspended", "executionResumed")
+
+
+@dataclass(slots=True)
+class _Made:
+    """One call in a history; positions are indexes into it."""
+
+    call: AwaitedCall
+    made_at: int
+    answered_at: int = -1
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class _Chart:
+    """Where things are in a history: the kind and the turn of each event, and the calls in their order."""
+
+    kinds: list[str] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+    calls: list[_Made] = field(default_factory=list)
 
 
 def has_ended(past: Sequence[pb.HistoryEvent]) -> bool:
@@ -47,23 +75,17 @@ def is_asked(past: Sequence[pb.HistoryEvent], new: Sequence[pb.HistoryEvent]) ->
 def rewind_action(
     run: "OrchestrationRun", past: Sequence[pb.HistoryEvent], new: Sequence[pb.HistoryEvent]
 ) -> pb.OrchestratorAction:
-    """The action that replaces the history of a failed generation.
-
-    Left out are its completion, the final failures of activities with their scheduling, and the failures of
-    sub-orchestrations. Failures that a retry has answered stay, so that the retried call goes on with its
-    next attempt. If the orchestrator acted after a failure (a clean-up, say), what it did then is left out
-    as well, because the code will not come that way again.
-
-    Failures of entity calls stay, since their request ids have been answered. An orchestration that failed by
-    one fails again, unless the task hub rewinds by itself, as durabletask-scheduler does, and makes the call anew.
-    """
+    """The action that replaces the history of a failed generation, or fails it again if a feature refuses that."""
     if [_kind(event) for event in new] != ["orchestratorStarted", "executionRewound"]:
-        kinds = ", ".join(str(_kind(event)) for event in new)
+        kinds = ", ".join(_kind(event) for event in new)
         message = f"A rewind turn must hold orchestratorStarted and executionRewound only, got {kinds}."
-        return _failed(ValueError(message))
-    kept = _without_failures(past, cut=False)
-    if not _replays(run, kept):
-        kept = _without_failures(past, cut=True)
+        return _failed(ValueError(message), past)
+    rules = [_CORE_RULES, *(feature.rewinding for feature in run.options.features.values())]
+    kept = _kept(past, rules)
+    for rule in rules:
+        refusal = rule.refusal(kept) if rule.refusal is not None else None
+        if refusal is not None:
+            return _failed(RuntimeError(f"{run.instance_id!r} cannot be rewound: {refusal}"), past)
     action = pb.OrchestratorAction(id=-1)
     rewound = action.rewindOrchestration.newHistory
     rewound.extend(kept)
@@ -72,60 +94,95 @@ def rewind_action(
     return action
 
 
-def _failed(error: ValueError) -> pb.OrchestratorAction:
+def _failed(error: Exception, past: Sequence[pb.HistoryEvent]) -> pb.OrchestratorAction:
+    """Fails the generation once more; what it had failed by stays known as the cause."""
     action = pb.OrchestratorAction(id=-1)
     action.completeOrchestration.orchestrationStatus = pb.ORCHESTRATION_STATUS_FAILED
-    action.completeOrchestration.failureDetails.CopyFrom(failure_of(error))
+    details = failure_of(error)
+    details.innerFailure.CopyFrom(_final_failure(past))
+    action.completeOrchestration.failureDetails.CopyFrom(details)
     return action
 
 
-def _without_failures(history: Sequence[pb.HistoryEvent], *, cut: bool) -> list[pb.HistoryEvent]:
-    dropped = {i for i, event in enumerate(history) if _kind(event) == "executionCompleted"}
-    failures = _final_failures(history)
-    for position, scheduled_at in failures.items():
-        dropped.add(position)
-        if _kind(history[position]) == "taskFailed" and scheduled_at is not None:
-            dropped.add(scheduled_at)
-    if cut and failures:
-        dropped |= _aftermath(history, min(failures))
+def _final_failure(past: Sequence[pb.HistoryEvent]) -> pb.TaskFailureDetails:
+    ended = next(event for event in reversed(past) if _kind(event) == "executionCompleted")
+    return ended.executionCompleted.failureDetails
+
+
+def _kept(history: Sequence[pb.HistoryEvent], rules: Sequence[RewindRules]) -> list[pb.HistoryEvent]:
+    """The events that stay."""
+    calls = [call for rule in rules for call in rule.calls]
+    sending = frozenset().union({call.confirmation for call in calls}, *(rule.sends for rule in rules))
+    chart = _chart(history, calls)
+    undone = _undone(history, chart, sending)
+    cut = chart.turns[undone[0].answered_at] if undone else len(history)
+    dropped = {i for i, kind in enumerate(chart.kinds) if kind in sending and chart.turns[i] >= cut}
+    dropped |= {i for i, kind in enumerate(chart.kinds) if kind in _ENDS}
+    undone_places = {made.made_at for made in undone}
+    for made in chart.calls:
+        is_open = made.answered_at < 0 or made.made_at in undone_places
+        if is_open and made.call.is_made_again:
+            dropped.add(made.made_at)
+        if is_open or made.made_at in dropped:
+            dropped.add(made.answered_at)
+    controls = [i for i, kind in enumerate(chart.kinds) if kind in _CONTROLS]
+    if controls and chart.kinds[controls[-1]] == "executionSuspended":
+        # The instance runs again.
+        dropped.add(controls[-1])
     return [event for i, event in enumerate(history) if i not in dropped]
 
 
-def _final_failures(history: Sequence[pb.HistoryEvent]) -> dict[int, int | None]:
-    """Where calls failed for good, each with the place of its last scheduling."""
-    scheduled: dict[int, int] = {}
-    failed: dict[int, int] = {}
-    for i, event in enumerate(history):
+def _chart(history: Sequence[pb.HistoryEvent], calls: Iterable[AwaitedCall]) -> _Chart:
+    confirmations = {call.confirmation: call for call in calls}
+    answers = {kind: call for call in confirmations.values() for kind in (call.completed, call.failed) if kind}
+    chart = _Chart()
+    open_calls: dict[tuple[str, int | str], _Made] = {}
+    turn = -1
+    for position, event in enumerate(history):
         kind = _kind(event)
-        if kind in ("taskScheduled", "subOrchestrationInstanceCreated"):
-            scheduled[event.eventId] = i
-            # Scheduled again: the failure before was one that the retry policy took.
-            failed.pop(event.eventId, None)
-        elif kind in ("taskFailed", "subOrchestrationInstanceFailed"):
-            failed[_answered(event, str(kind))] = i
-    return {position: scheduled.get(task_id) for task_id, position in failed.items()}
+        turn += kind == "orchestratorStarted"
+        chart.kinds.append(kind)
+        chart.turns.append(turn)
+        if kind in confirmations:
+            call = confirmations[kind]
+            name = getattr(getattr(event, kind), call.name_field) if call.name_field else event.eventId
+            made = open_calls[call.confirmation, name] = _Made(call, position)
+            chart.calls.append(made)
+        elif kind in answers:
+            call = answers[kind]
+            answered = open_calls.pop((call.confirmation, getattr(getattr(event, kind), call.answer_field)), None)
+            if answered is not None:
+                answered.answered_at, answered.failed = position, kind == call.failed
+    return chart
 
 
-def _aftermath(history: Sequence[pb.HistoryEvent], first_failure: int) -> set[int]:
-    """What was scheduled after the first failure, and the answers to it."""
-    places: set[int] = set()
-    ids: set[int] = set()
-    for i in range(first_failure + 1, len(history)):
-        event, kind = history[i], str(_kind(history[i]))
-        if kind in _CONFIRMATIONS:
-            ids.add(event.eventId)
-            places.add(i)
-        elif kind in _ANSWERS and _answered(event, kind) in ids:
-            places.add(i)
-    return places
+def _undone(history: Sequence[pb.HistoryEvent], chart: _Chart, sending: frozenset[str]) -> list[_Made]:
+    """The failed calls to undo, in the order of their failures."""
+    failed = sorted((made for made in chart.calls if made.failed), key=lambda made: made.answered_at)
+    if not failed:
+        return []
+    texts = _texts(_final_failure(history))
+    messages = [getattr(history[at], chart.kinds[at]).failureDetails.errorMessage for at in _places(failed)]
+    named = [i for i, message in enumerate(messages) if message and any(message in text for text in texts)]
+    first = named[-1] if named else len(failed) - 1
+    turns = [chart.turns[at] for at in _places(failed)]
+    busy = {chart.turns[i] for i, kind in enumerate(chart.kinds) if kind in sending}
+    while first > 0 and not any(turn in busy for turn in range(turns[first - 1], turns[first])):
+        first -= 1
+    return failed[first:]
 
 
-def _replays(run: "OrchestrationRun", history: Sequence[pb.HistoryEvent]) -> bool:
-    """Whether the orchestrator accepts a history as its own."""
-    trial = type(run)(run.instance_id, run.registry, run.options)
-    trial.replay(history)
-    trial.close()
-    return not trial.is_broken
+def _places(calls: Iterable[_Made]) -> list[int]:
+    return [made.answered_at for made in calls]
+
+
+def _texts(failure: pb.TaskFailureDetails) -> list[str]:
+    """The messages of a failure and of its causes."""
+    texts = [failure.errorMessage]
+    while failure.HasField("innerFailure"):
+        failure = failure.innerFailure
+        texts.append(failure.errorMessage)
+    return texts
 
 
 def _renew_execution(instance_id: str, history: Iterable[pb.HistoryEvent], turn: Sequence[pb.HistoryEvent]) -> None:
@@ -144,10 +201,5 @@ def _renew_execution(instance_id: str, history: Iterable[pb.HistoryEvent], turn:
             parent.executionId.value = request.parentExecutionId.value
 
 
-def _answered(event: pb.HistoryEvent, kind: str) -> int:
-    answered: int = getattr(getattr(event, kind), _ANSWERS[kind])
-    return answered
-
-
-def _kind(event: pb.HistoryEvent) -> str | None:
-    return event.WhichOneof("eventType")
+def _kind(event: pb.HistoryEvent) -> str:
+    return event.WhichOneof("eventType") or ""

@@ -296,7 +296,7 @@ class OrchestrationRun:
         if self._has_no_code and kind != "executionTerminated":
             # No code of this worker made the calls that the history confirms: there is nothing to compare.
             return
-        if self._suspended is not None and kind not in UNDELAYED:
+        if self._suspended is not None and kind not in UNDELAYED and self._completion is None:
             self._suspended.append(event)
             return
         handler = self.options.event_handlers.get(kind or "")
@@ -406,7 +406,9 @@ class OrchestrationRun:
         actions = [record.action for record in self.ledger.pending.values()]
         if self._completion is not None:
             if self._save_events:
-                self._completion.completeOrchestration.carryoverEvents.extend(self.events.unconsumed())
+                carried = self._completion.completeOrchestration.carryoverEvents
+                del carried[:]  # a run that is advanced after its end is asked again
+                carried.extend(self.events.unconsumed())
             actions.append(self._completion)
         observations, self._observations = self._observations, []
         return TurnResult(actions, status, observations)

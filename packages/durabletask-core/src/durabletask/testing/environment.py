@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -26,6 +26,7 @@ PATIENCE = 10.0
 """Real seconds that the methods here wait before they give up."""
 
 _LIVE = [OrchestrationStatus.PENDING, OrchestrationStatus.RUNNING, OrchestrationStatus.SUSPENDED]
+_Environment = TypeVar("_Environment", bound="Environment")
 _logger = logging.getLogger("durabletask.testing")
 
 
@@ -135,7 +136,7 @@ class Environment:
                 self.close()
                 raise
 
-    def __enter__(self) -> "Environment":
+    def __enter__(self: _Environment) -> _Environment:
         return self
 
     def __exit__(

@@ -1,25 +1,30 @@
 """Delivery of what a worker answers: bounded in flight, retried, never waited for.
 
 gRPC sheds calls when thousands are in flight at once, so at most :data:`MAXIMUM_IN_FLIGHT` are; the
-rest wait here. Completions are idempotent per completion token (protocol), so one whose fate is
+rest wait here. A server that takes many completions in one call gets fewer calls, and in each what
+gathered meanwhile. Completions are idempotent per completion token (protocol), so one whose fate is
 unknown may be sent again.
 """
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 import grpc
 from google.protobuf.message import Message
 
+from durabletask.transport import packing
 from durabletask.transport.alarm import AlarmClock
 from durabletask.transport.backoff import full_jitter
 from durabletask.transport.connection import FutureCall
 
 MAXIMUM_IN_FLIGHT = 128
+MAXIMUM_PACKED_CALLS = 4
+"""Calls in flight where completions travel together: enough that the server always has one to work on."""
 
 # CANCELLED is not an answer of the server's: gRPC sheds calls with it, and a dying channel ends them with it.
 # UNAUTHENTICATED passes too: an interceptor fetches a fresh token for the next try.
@@ -33,6 +38,9 @@ RETRYABLE = frozenset(
         grpc.StatusCode.UNAUTHENTICATED,
     }
 )
+
+
+_NONE: Mapping[int, tuple[grpc.StatusCode, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -56,13 +64,33 @@ class Delivery:
         settled: Called exactly once, on any thread: with None when the server said OK, else with
             the last error. Must not block.
         attempts_left: Tries in all.
+        alone: It must not share a call with others.
     """
 
     method: str
     message: Message
     settled: Callable[[Refusal | None], None]
     attempts_left: int = 10
+    alone: bool = False
     failures: int = field(default=0, init=False)
+
+
+@dataclass(slots=True, eq=False)
+class _Parcel:
+    """What travels in one call: one delivery by its own method, or a pack of them."""
+
+    deliveries: list[Delivery]
+
+    @property
+    def is_pack(self) -> bool:
+        return len(self.deliveries) > 1
+
+    @property
+    def method(self) -> str:
+        return packing.METHOD if self.is_pack else self.deliveries[0].method
+
+    def message(self) -> Message:
+        return packing.request(self.deliveries) if self.is_pack else self.deliveries[0].message
 
 
 @dataclass(frozen=True)
@@ -98,19 +126,25 @@ class Outbox:
         self._lock = threading.Lock()
         self._waiting: deque[Delivery] = deque()
         # gRPC cancels a call whose future is collected, so every future is held until it is done.
-        self._in_flight: dict[Delivery, FutureCall | None] = {}
+        self._in_flight: dict[_Parcel, FutureCall | None] = {}
         self._closed = False
+        self._packs = False
+
+    def pack(self, packs: bool) -> None:
+        """Whether the server takes many completions in one call; it may be another one after a reconnect."""
+        self._packs = packs
 
     def send(self, delivery: Delivery) -> None:
         """Send now if fewer than the maximum are in flight, else as soon as a place is free."""
+        parcel = _Parcel([delivery])
         with self._lock:
             if self._closed:
                 return
-            if len(self._in_flight) >= MAXIMUM_IN_FLIGHT:
+            if len(self._in_flight) >= self._most():
                 self._waiting.append(delivery)
                 return
-            self._in_flight[delivery] = None
-        self._start(delivery)
+            self._in_flight[parcel] = None
+        self._start(parcel)
 
     def close(self) -> None:
         """Cancel what is in flight and forget what waits; ``settled`` is not called any more."""
@@ -122,40 +156,72 @@ class Outbox:
         for call in calls:
             call.cancel()
 
-    def _start(self, delivery: Delivery) -> None:
+    def _most(self) -> int:
+        return MAXIMUM_PACKED_CALLS if self._packs else MAXIMUM_IN_FLIGHT
+
+    def _start(self, parcel: _Parcel) -> None:
         try:
-            call = self._call(delivery.method, delivery.message)
+            call = self._call(parcel.method, parcel.message())
         except Exception as error:
             # A closed channel and an interceptor may raise anything; both pass like a lost connection.
-            self._finish(delivery, Refusal(grpc.StatusCode.UNAVAILABLE, f"{type(error).__name__}: {error}"))
+            self._finish(parcel, Refusal(grpc.StatusCode.UNAVAILABLE, f"{type(error).__name__}: {error}"))
             return
         with self._lock:
-            if delivery in self._in_flight:
-                self._in_flight[delivery] = call
+            if parcel in self._in_flight:
+                self._in_flight[parcel] = call
         # Calls inside this process offer to skip their callback thread.
         prompt = getattr(call, "add_prompt_callback", None)
         if prompt is None:
-            call.add_done_callback(lambda done: self._finish(delivery, _refusal(done)))
+            call.add_done_callback(lambda done: self._answered(parcel, done))
         else:
-            prompt(partial(self._answered, delivery))
+            prompt(partial(self._answered_promptly, parcel))
 
-    def _answered(self, delivery: Delivery, call: FutureCall) -> None:
+    def _answered_promptly(self, parcel: _Parcel, call: FutureCall) -> None:
         """On the server's thread: it is kept only for what is sure not to block, the usual case."""
-        refusal = _refusal(call)
-        if refusal is None:
-            self._finish(delivery, None)
+        if parcel.is_pack or call.code() is not grpc.StatusCode.OK:
+            self._clock.call_later(0, partial(self._answered, parcel, call))
         else:
-            self._clock.call_later(0, partial(self._finish, delivery, refusal))
+            self._finish(parcel, None)
 
-    def _finish(self, delivery: Delivery, refusal: Refusal | None) -> None:
+    def _answered(self, parcel: _Parcel, call: FutureCall) -> None:
+        refusal = _refusal(call)
+        if not parcel.is_pack:
+            self._finish(parcel, refusal)
+        elif refusal is None:
+            self._finish(parcel, None, packing.refusals(call.result()))
+        elif _is_passing(refusal):
+            self._finish(parcel, refusal)
+        else:
+            self._unpack(parcel, refusal)
+
+    def _unpack(self, parcel: _Parcel, refusal: Refusal) -> None:
+        """The pack is refused for good, which says nothing about what is in it: each goes by itself."""
+        self._logger.debug("%s was refused (%s); sending the answers one by one", parcel.method, refusal)
+        if refusal.code is grpc.StatusCode.UNIMPLEMENTED:
+            # Another server has taken over.
+            self._packs = False
         with self._lock:
-            self._in_flight.pop(delivery, None)
+            self._in_flight.pop(parcel, None)
+        for delivery in parcel.deliveries:
+            delivery.alone = True
+            self.send(delivery)
+
+    def _finish(
+        self, parcel: _Parcel, refusal: Refusal | None, refusals: Mapping[int, tuple[grpc.StatusCode, str]] = _NONE
+    ) -> None:
+        """The call ended; ``refusals`` are those of single deliveries in a pack that arrived."""
+        with self._lock:
+            self._in_flight.pop(parcel, None)
             closed = self._closed
             if self._waiting and not closed:
                 # Not sent from here: this may be gRPC's own thread, which an interceptor must not block.
                 self._clock.call_later(0, self._send_waiting)
         if closed:
             return
+        for index, delivery in enumerate(parcel.deliveries):
+            self._settle(delivery, Refusal(*refusals[index]) if index in refusals else refusal)
+
+    def _settle(self, delivery: Delivery, refusal: Refusal | None) -> None:
         delivery.attempts_left -= 1
         if refusal is None or delivery.attempts_left <= 0 or not _is_passing(refusal):
             delivery.settled(refusal)
@@ -168,11 +234,11 @@ class Outbox:
     def _send_waiting(self) -> None:
         while True:
             with self._lock:
-                if self._closed or not self._waiting or len(self._in_flight) >= MAXIMUM_IN_FLIGHT:
+                if self._closed or not self._waiting or len(self._in_flight) >= self._most():
                     return
-                delivery = self._waiting.popleft()
-                self._in_flight[delivery] = None
-            self._start(delivery)
+                parcel = _Parcel(packing.take_pack(self._waiting) if self._packs else [self._waiting.popleft()])
+                self._in_flight[parcel] = None
+            self._start(parcel)
 
 
 def is_too_large(refusal: Refusal) -> bool:

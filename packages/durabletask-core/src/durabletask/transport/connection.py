@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import grpc
 from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
+from durabletask_proto import scheduler_additions_pb2_grpc as additions_grpc
 from google.protobuf.message import Message
 
 from durabletask.transport.alarm import AlarmClock
@@ -53,7 +54,7 @@ class Connection:
         self._owned = channel is None
         self._lock = threading.Lock()
         self._channel = open_channel(False) if channel is None else channel
-        self._stub = pb_grpc.TaskHubSidecarServiceStub(self._channel)
+        self._use(self._channel)
         self._retired: list[grpc.Channel] = []
 
     @property
@@ -61,9 +62,15 @@ class Connection:
         """The stub of the channel in use; ask again for every call."""
         return self._stub
 
+    @property
+    def additions(self) -> additions_grpc.SchedulerAdditionsStub:
+        """The same for what our scheduler adds to the protocol."""
+        return self._additions
+
     def call(self, method: str, message: Message) -> FutureCall:
-        """Send a unary call without waiting for its answer."""
-        call: FutureCall = getattr(self._stub, method).future(message, timeout=CALL_DEADLINE)
+        """Send a unary call of the protocol, or of what our scheduler adds to it, without waiting for its answer."""
+        stub = self._stub if hasattr(self._stub, method) else self.additions
+        call: FutureCall = getattr(stub, method).future(message, timeout=CALL_DEADLINE)
         return call
 
     def renew(self) -> None:
@@ -74,7 +81,7 @@ class Connection:
         with self._lock:
             retired, self._channel = self._channel, fresh
             self._retired.append(retired)
-        self._stub = pb_grpc.TaskHubSidecarServiceStub(fresh)
+        self._use(fresh)
         self._clock.call_later(CALL_DEADLINE, lambda: self._close_retired(retired))
 
     def close(self) -> None:
@@ -85,6 +92,10 @@ class Connection:
             channels, self._retired = [*self._retired, self._channel], []
         for channel in channels:
             channel.close()
+
+    def _use(self, channel: grpc.Channel) -> None:
+        self._stub = pb_grpc.TaskHubSidecarServiceStub(channel)
+        self._additions = additions_grpc.SchedulerAdditionsStub(channel)
 
     def _close_retired(self, channel: grpc.Channel) -> None:
         with self._lock:

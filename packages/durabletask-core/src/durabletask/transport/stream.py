@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
+from durabletask_proto import additions, warm
 from durabletask_proto import orchestrator_service_pb2 as pb
-from durabletask_proto import warm
 from google.protobuf import empty_pb2
 
 from durabletask.grpc_options import GrpcWorkerResiliencyOptions
@@ -18,11 +18,26 @@ from durabletask.transport.connection import Connection, FutureCall, StreamCall
 from durabletask.transport.outages import OutageLog
 
 
+@dataclass(frozen=True)
+class Abilities:
+    """What a server announces beyond the protocol.
+
+    Args:
+        warm_runs: It sends only new events to a worker that keeps its runs.
+        takes_packs: It takes many completions in one call.
+        sends_packs: It sends many work items in one message.
+    """
+
+    warm_runs: bool = False
+    takes_packs: bool = False
+    sends_packs: bool = False
+
+
 class StreamListener(Protocol):
     """What the stream tells its owner, all on the thread that runs it."""
 
-    def request(self, *, warm_runs: bool) -> pb.GetWorkItemsRequest:
-        """The request to open a stream with; ``warm_runs`` says that the server supports them."""
+    def request(self, abilities: Abilities) -> pb.GetWorkItemsRequest:
+        """The request to open a stream with, given what the server can do."""
 
     def received(self, work_item: pb.WorkItem) -> None:
         """A work item came; the next one is read when this returns."""
@@ -122,26 +137,36 @@ class WorkItemStream:
         return True
 
     def _serve(self) -> None:
-        request = self._listener.request(warm_runs=self._hello())
-        stream: StreamCall = self._connection.stub.GetWorkItems(request)
+        abilities = self._hello()
+        request = self._listener.request(abilities)
+        if abilities.sends_packs:
+            self._read(self._connection.additions.GetWorkItemPacks(request), lambda pack: pack.items)
+        else:
+            self._read(self._connection.stub.GetWorkItems(request), lambda work_item: (work_item,))
+
+    def _read(self, stream: StreamCall, work_items: Callable[[Any], Iterable[pb.WorkItem]]) -> None:
         self._hold(stream)
         self._silence.begin(armed=self._pings_expected)
-        for work_item in stream:
-            if not self._messages:
-                self._outages.over()
-            self._messages += 1
-            if work_item.HasField("healthPing"):
-                self._pings_expected = True
-                self._silence.arm()
-            else:
-                self._silence.pause()
-                self._listener.received(work_item)
-            self._silence.heard()
-            if self._closing.is_set():
-                return
+        for message in stream:
+            for work_item in work_items(message):
+                self._take(work_item)
+                if self._closing.is_set():
+                    return
 
-    def _hello(self) -> bool:
-        """Probe the server; True if it supports warm runs."""
+    def _take(self, work_item: pb.WorkItem) -> None:
+        if not self._messages:
+            self._outages.over()
+        self._messages += 1
+        if work_item.HasField("healthPing"):
+            self._pings_expected = True
+            self._silence.arm()
+        else:
+            self._silence.pause()
+            self._listener.received(work_item)
+        self._silence.heard()
+
+    def _hello(self) -> Abilities:
+        """Probe the server and learn what it can do."""
         timeout = self._options.resiliency.hello_timeout_seconds
         call: FutureCall = self._connection.stub.Hello.future(empty_pb2.Empty(), timeout=timeout)
         self._hold(call)
@@ -150,10 +175,15 @@ class WorkItemStream:
         except grpc.RpcError:
             if call.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
-            return False
+            return Abilities()
         except grpc.FutureCancelledError as error:
             raise ConnectionAbortedError("Hello was cancelled") from error
-        return (warm.HEADER, warm.VERSION) in [(key, value) for key, value in call.initial_metadata() or ()]
+        announced = {(key, value) for key, value in call.initial_metadata() or ()}
+        return Abilities(
+            warm_runs=(warm.HEADER, warm.VERSION) in announced,
+            takes_packs=(additions.HEADER, additions.VERSION) in announced,
+            sends_packs=(additions.PACKS_HEADER, additions.VERSION) in announced,
+        )
 
     def _hold(self, call: FutureCall | StreamCall) -> None:
         """Remember the call under way, so that closing can cancel it."""

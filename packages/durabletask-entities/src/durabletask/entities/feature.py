@@ -6,6 +6,7 @@ from durabletask.entities.entity_metadata import EntityMetadata
 from durabletask.entities.history import EVENT_HANDLERS
 from durabletask.entities.orchestration import EntityRun
 from durabletask.entities.registration import add_entity, entity_names
+from durabletask.entities.rewinding import REWINDING
 from durabletask.entities.work_items import run_first_form, run_second_form
 from durabletask.features import ENTITIES, Feature
 
@@ -17,4 +18,5 @@ FEATURE: Final = Feature(
     register=add_entity,
     filter_names=entity_names,
     entity_metadata=EntityMetadata,
+    rewinding=REWINDING,
 )

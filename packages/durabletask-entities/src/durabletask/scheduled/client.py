@@ -258,6 +258,11 @@ class AsyncScheduledTaskClient:
         """See ScheduledTaskClient.list_schedules."""
         return _descriptions(await self._client.get_all_entities(_entity_query(schedule_query)), schedule_query)
 
+    @staticmethod
+    def matches_filter(state: ScheduleState, schedule_query: ScheduleQuery | None) -> bool:
+        """See ScheduledTaskClient.matches_filter."""
+        return ScheduledTaskClient.matches_filter(state, schedule_query)
+
 
 def _entity_query(query: ScheduleQuery | None) -> EntityQuery:
     query = query or ScheduleQuery()

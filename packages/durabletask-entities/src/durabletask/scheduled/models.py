@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
@@ -74,8 +74,8 @@ class ScheduleCreationOptions:
     start_at: datetime | None = None
     end_at: datetime | None = None
     start_immediately_if_late: bool = False
-    cron: str | None = None
-    time_zone: str | None = None
+    cron: str | None = field(default=None, kw_only=True)
+    time_zone: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_text("schedule_id", self.schedule_id)
@@ -128,8 +128,8 @@ class ScheduleUpdateOptions:
     end_at: datetime | None = None
     interval: timedelta | None = None
     start_immediately_if_late: bool | None = None
-    cron: str | None = None
-    time_zone: str | None = None
+    cron: str | None = field(default=None, kw_only=True)
+    time_zone: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.interval is not None:
@@ -213,8 +213,8 @@ class ScheduleDescription:
     execution_token: str = ""
     last_run_at: datetime | None = None
     next_run_at: datetime | None = None
-    cron: str | None = None
-    time_zone: str | None = None
+    cron: str | None = field(default=None, kw_only=True)
+    time_zone: str | None = field(default=None, kw_only=True)
 
 
 class ScheduleConfiguration:

@@ -18,6 +18,6 @@ _VALID: Final = {
 }
 
 
-def is_valid_transition(operation_name: str, from_status: ScheduleStatus, target_status: ScheduleStatus) -> bool:
+def is_valid_transition(operation: str, from_status: ScheduleStatus, target_status: ScheduleStatus) -> bool:
     """Whether the operation may change ``from_status`` into ``target_status``."""
-    return (from_status, target_status) in _VALID.get(operation_name, set())
+    return (from_status, target_status) in _VALID.get(operation, set())

@@ -52,7 +52,7 @@ def create(task_hub: str, event: pb.HistoryEvent, scheduled_at: int, ctx: Contex
         updated_at=ctx.now,
         started=event.SerializeToString(),
         scheduled_at=scheduled_at,
-        tags=dict(started.tags),
+        tags=dict(started.tags) if started.tags else {},
         specials=0,
     )
     if parent is not None:

@@ -14,12 +14,19 @@ from durabletask_scheduler.hub.model import FAILED, Commit, Context, HubError, I
 from durabletask_scheduler.hub.reuse import Reuse, decide
 
 
-def start(existing: Instance | None, request: pb.CreateInstanceRequest, task_hub: str, ctx: Context) -> Commit:
+def start(
+    existing: Instance | None,
+    request: pb.CreateInstanceRequest,
+    task_hub: str,
+    ctx: Context,
+    commit: Commit | None = None,
+) -> Commit:
     """Create an instance, or replace the existing one of that id if the reuse policy allows it.
 
     Args:
         existing: the instance that has the id now, if any.
         request: with an instance id; the caller fills an empty one.
+        commit: takes the instance too, among others whose ids are different; by default a new commit.
 
     Returns:
         An empty commit if an older client's policy says to ignore the existing instance.
@@ -36,7 +43,7 @@ def start(existing: Instance | None, request: pb.CreateInstanceRequest, task_hub
     if request.HasField("scheduledStartTimestamp"):
         checks.check_timestamp("scheduledStartTimestamp", request.scheduledStartTimestamp)
         scheduled_at = times.from_timestamp(request.scheduledStartTimestamp)
-    commit = Commit()
+    commit = Commit() if commit is None else commit
     if decide(existing, request) is Reuse.IGNORE:
         return commit
     if existing is not None:
@@ -45,7 +52,8 @@ def start(existing: Instance | None, request: pb.CreateInstanceRequest, task_hub
         name=request.name,
         version=request.version if request.HasField("version") else None,
         input=request.input if request.HasField("input") else None,
-        tags=dict(request.tags),
+        # An empty map is slow to copy.
+        tags=dict(request.tags) if request.tags else {},
         trace=request.parentTraceContext if request.HasField("parentTraceContext") else None,
         # Some clients always send a time, the epoch when they mean none.
         scheduled_at=scheduled_at if scheduled_at > ctx.now else 0,

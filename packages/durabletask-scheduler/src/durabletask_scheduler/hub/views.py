@@ -49,25 +49,28 @@ class Described(Protocol):
 _ENTITY_PARAMETERS = pb.OrchestratorEntityParameters(entityMessageReorderWindow=Duration())
 
 
-def orchestration_state(instance: Described, *, payloads: bool) -> pb.OrchestrationState:
-    """The public state of an instance.
+def describe(instance: Described, state: pb.OrchestrationState, *, payloads: bool) -> None:
+    """Fill in the public state of an instance. In place, because a copy of large payloads is dear.
 
     Args:
+        state: an empty one.
         payloads: with input and output; custom status and failure details are always there.
     """
-    state = pb.OrchestrationState(
-        instanceId=instance.instance_id,
-        name=instance.name,
-        version=_text(instance.version),
-        orchestrationStatus=pb.OrchestrationStatus.ValueType(instance.status),
-        scheduledStartTimestamp=to_timestamp(instance.scheduled_at) if instance.scheduled_at else None,
-        createdTimestamp=to_timestamp(instance.created_at),
-        lastUpdatedTimestamp=to_timestamp(instance.updated_at),
-        customStatus=_text(instance.custom_status),
-        executionId=_text(instance.execution_id),
-        completedTimestamp=to_timestamp(instance.completed_at) if instance.completed_at else None,
-        parentInstanceId=_text(instance.parent_instance_id or None),
-        tags=instance.tags,
+    state.MergeFrom(
+        pb.OrchestrationState(
+            instanceId=instance.instance_id,
+            name=instance.name,
+            version=_text(instance.version),
+            orchestrationStatus=pb.OrchestrationStatus.ValueType(instance.status),
+            scheduledStartTimestamp=to_timestamp(instance.scheduled_at) if instance.scheduled_at else None,
+            createdTimestamp=to_timestamp(instance.created_at),
+            lastUpdatedTimestamp=to_timestamp(instance.updated_at),
+            customStatus=_text(instance.custom_status),
+            executionId=_text(instance.execution_id),
+            completedTimestamp=to_timestamp(instance.completed_at) if instance.completed_at else None,
+            parentInstanceId=_text(instance.parent_instance_id or None),
+            tags=instance.tags,
+        )
     )
     if payloads and instance.started:
         started = pb.HistoryEvent.FromString(instance.started).executionStarted
@@ -79,7 +82,6 @@ def orchestration_state(instance: Described, *, payloads: bool) -> pb.Orchestrat
             state.output.CopyFrom(completed.result)
         if completed.HasField("failureDetails"):
             state.failureDetails.CopyFrom(completed.failureDetails)
-    return state
 
 
 def past_events(instance: Instance, rows: Iterable[HistoryRow]) -> list[pb.HistoryEvent]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import grpc
 from google.protobuf.message import Message
 
 from durabletask_scheduler.hub.model import HubError
@@ -22,6 +23,9 @@ logger = logging.getLogger("durabletask_scheduler.audit")
 
 _LEVELS: Mapping[Kind, int] = {Kind.CHANGE: logging.INFO, Kind.HUBS: logging.INFO, Kind.WORK: logging.DEBUG}
 _NOBODY = ""
+
+Entry = tuple[str, str]
+"""An id, and the code with which it alone was refused; empty if it shares the outcome of the call."""
 _MOST = 2000
 
 
@@ -32,9 +36,10 @@ def audited(who: str, rpc: str, task_hub: str, request: Message, reply: Reply) -
         return reply
 
     def answer(response: Message | None, error: HubError | None) -> None:
-        # First the line: whoever sees the answer can find it.
+        # First the lines: whoever sees the answer can find them.
         outcome = "OK" if error is None else error.code
-        logger.log(level, "%s", _line(who, rpc, task_hub, _subject(request, response), outcome))
+        for subject, refusal in _EACH.get(rpc, _one)(request, response):
+            logger.log(level, "%s", _line(who, rpc, task_hub, subject, refusal or outcome))
         reply(response, error)
 
     return answer
@@ -55,6 +60,29 @@ def _line(who: str, rpc: str, task_hub: str, subject: str, outcome: str) -> str:
     return f"who={json.dumps(who)} what={rpc} hub={json.dumps(task_hub)} id={json.dumps(subject)} outcome={outcome}"
 
 
+def _one(request: Any, response: Any) -> Iterator[Entry]:
+    yield _subject(request, response), ""
+
+
+def _starts(request: Any, response: Any) -> Iterator[Entry]:
+    """One for each instance, as if each had been started by a call of its own."""
+    ids = [start.instanceId for start in request.requests]
+    refusals: dict[int, str] = {}
+    if response is not None:
+        ids = [given or asked for given, asked in zip(response.instanceIds, ids)]
+        refusals = {refusal.index: _CODES[refusal.code] for refusal in response.refusals}
+    for index, instance_id in enumerate(ids):
+        yield _cut(instance_id), refusals.get(index, "")
+
+
+def _answers(request: Any, response: Any) -> Iterator[Entry]:
+    """One for each work item, as if each had been completed by a call of its own."""
+    refusals = {} if response is None else {refusal.index: _CODES[refusal.code] for refusal in response.refusals}
+    for index, answer in enumerate(request.answers):
+        kind = answer.WhichOneof("answer")
+        yield _subject(getattr(answer, kind), None) if kind else _NOBODY, refusals.get(index, "")
+
+
 def _subject(request: Any, response: Any) -> str:
     """What the call is about: an id if it has one."""
     fields = request.DESCRIPTOR.fields_by_name
@@ -72,6 +100,10 @@ def _cut(text: str) -> str:
 def _purge_filter(request: Any) -> str:
     return "(by filter)" if request.HasField("purgeInstanceFilter") else ""
 
+
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+_EACH: Mapping[str, Callable[[Any, Any], Iterator[Entry]]] = {"StartInstances": _starts, "CompleteWorkItems": _answers}
 
 _SUBJECTS: Mapping[str, Callable[[Any], str]] = {
     "instanceId": lambda request: str(request.instanceId),

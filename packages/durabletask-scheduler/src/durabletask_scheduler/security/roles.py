@@ -1,4 +1,4 @@
-"""Who may do what: every call of the protocol has a kind, and every kind the roles that may use it."""
+"""Who may do what: every call has a kind, and every kind the roles that may use it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,13 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "WaitForInstanceStart": Kind.READ,
         "WaitForInstanceCompletion": Kind.READ,
         "QueryInstances": Kind.READ,
+        "CountInstances": Kind.READ,
         "ListInstanceIds": Kind.READ,
         "GetEntity": Kind.READ,
         "QueryEntities": Kind.READ,
         "StreamInstanceHistory": Kind.HISTORY,
         "StartInstance": Kind.CHANGE,
+        "StartInstances": Kind.CHANGE,
         "RestartInstance": Kind.CHANGE,
         "RewindInstance": Kind.CHANGE,
         "RaiseEvent": Kind.CHANGE,
@@ -51,9 +53,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "SignalEntity": Kind.CHANGE,
         "CleanEntityStorage": Kind.CHANGE,
         "GetWorkItems": Kind.WORK,
+        "GetWorkItemPacks": Kind.WORK,
         "CompleteOrchestratorTask": Kind.WORK,
         "CompleteActivityTask": Kind.WORK,
         "CompleteEntityTask": Kind.WORK,
+        "CompleteWorkItems": Kind.WORK,
         "AbandonTaskOrchestratorWorkItem": Kind.WORK,
         "AbandonTaskActivityWorkItem": Kind.WORK,
         "AbandonTaskEntityWorkItem": Kind.WORK,

@@ -72,6 +72,9 @@ class InstanceFilter:
     tags: tuple[tuple[str, str], ...] = ()
 
 
+EVERY_INSTANCE = InstanceFilter()
+
+
 @dataclass(frozen=True, slots=True)
 class LiveInstance:
     """What a restart must know about an instance that is not terminal, without loading it.
@@ -121,6 +124,10 @@ class Storage(ABC):
         """Every instance that is not terminal, by key."""
 
     @abstractmethod
+    def existing(self, task_hub: str, instance_ids: Sequence[str]) -> set[str]:
+        """Those of the ids that orchestration instances of the task hub have."""
+
+    @abstractmethod
     def history(self, key: int) -> list[HistoryRow]:
         """The history rows of an instance's current generation, oldest first."""
 
@@ -145,8 +152,13 @@ class Storage(ABC):
         """A page of terminal instances (those with a completed_at) in the order of (completed_at, key)."""
 
     @abstractmethod
-    def counts(self, task_hub: str) -> dict[int, int]:
-        """How many instances there are, by status."""
+    def counts(
+        self, task_hub: str, where: InstanceFilter = EVERY_INSTANCE, *, by_name: bool = False, by_version: bool = False
+    ) -> dict[tuple[int, str, str], int]:
+        """How many instances a filter selects, by status, name and version.
+
+        A name or version that is not counted by is empty, as is the version of unversioned instances.
+        """
 
     @abstractmethod
     def load_entity(self, task_hub: str, instance_id: str) -> Entity | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from durabletask_scheduler.hub.entity_model import Entity
 from durabletask_scheduler.hub.model import Commit, HistoryRow, Instance
 from durabletask_scheduler.storage import (
+    EVERY_INSTANCE,
     InstanceFilter,
     InstanceSummary,
     LiveInstance,
@@ -22,7 +24,7 @@ from durabletask_scheduler.storage import (
 from durabletask_scheduler.storage.entities import EntityFilter, EntitySummary, WaitingEntity
 from durabletask_scheduler.storage.group import GroupEffect, net_effect
 from durabletask_scheduler.storage.sqlite_connections import Connections, FileConnections, MemoryConnections
-from durabletask_scheduler.storage.sqlite_pages import Query, completed_page, created_page
+from durabletask_scheduler.storage.sqlite_pages import Query, completed_page, counted, created_page
 from durabletask_scheduler.storage.sqlite_rows import (
     Row,
     changing_columns,
@@ -83,13 +85,25 @@ class SqliteStorage(Storage):
         return int(self._rows("last_key")[0][0])
 
     def load(self, task_hub: str, instance_id: str) -> Instance | None:
-        return self._load("instance_by_id", (task_hub, instance_id))
+        keys = self._rows("key_of", (task_hub, instance_id))
+        return self.load_key(keys[0][0]) if keys else None
 
     def load_key(self, key: int) -> Instance | None:
-        return self._load("instance_by_key", (key,))
+        with self._snapshot() as connection:
+            row = connection.execute(_READ["instance_by_key"], (key,)).fetchone()
+            if row is None:
+                return None
+            tasks = connection.execute(_READ["open_tasks"], (key,)).fetchall()
+            inbox = connection.execute(_READ["inbox"], (key,)).fetchall()
+        return instance_from(row, tasks, inbox)
 
     def live(self) -> Iterator[LiveInstance]:
         return (LiveInstance(*row) for row in self._rows("live"))
+
+    def existing(self, task_hub: str, instance_ids: Sequence[str]) -> set[str]:
+        if not instance_ids:
+            return set()
+        return {row[0] for row in self._rows("existing", (task_hub, json.dumps(list(instance_ids))))}
 
     def history(self, key: int) -> list[HistoryRow]:
         return [HistoryRow(*row) for row in self._rows("history", (key,))]
@@ -112,8 +126,16 @@ class SqliteStorage(Storage):
     ) -> list[InstanceSummary]:
         return self._page(completed_page(self._hubs.get(task_hub, 0), where, limit=limit, after=after))
 
-    def counts(self, task_hub: str) -> dict[int, int]:
-        return dict(self._rows("counts", (task_hub,)))
+    def counts(
+        self, task_hub: str, where: InstanceFilter = EVERY_INSTANCE, *, by_name: bool = False, by_version: bool = False
+    ) -> dict[tuple[int, str, str], int]:
+        hub = self._hubs.get(task_hub, 0)
+        query = counted(hub, where, by_name=by_name, by_version=by_version)
+        if query is None:
+            return {}
+        with self._snapshot() as connection:
+            rows = connection.execute(*query).fetchall()
+        return {(status, name, version): count for status, name, version, count in rows}
 
     def load_entity(self, task_hub: str, instance_id: str) -> Entity | None:
         with self._snapshot() as connection:
@@ -200,22 +222,17 @@ class SqliteStorage(Storage):
                 connection.execute("BEGIN")
                 yield connection
             except _ERRORS as error:
-                raise StorageError(f"the store could not be read: {error}") from error
+                raise _unreadable(error) from error
             finally:
                 _roll_back(connection)
 
     def _rows(self, statement: str, parameters: Row = ()) -> list[Any]:
-        with self._snapshot() as connection:
-            return connection.execute(_READ[statement], parameters).fetchall()
-
-    def _load(self, statement: str, parameters: Row) -> Instance | None:
-        with self._snapshot() as connection:
-            row = connection.execute(_READ[statement], parameters).fetchone()
-            if row is None:
-                return None
-            tasks = connection.execute(_READ["open_tasks"], (row[0],)).fetchall()
-            inbox = connection.execute(_READ["inbox"], (row[0],)).fetchall()
-        return instance_from(row, tasks, inbox)
+        # One statement sees one state of the file; it needs no transaction.
+        with self._connections.reading() as connection:
+            try:
+                return connection.execute(_READ[statement], parameters).fetchall()
+            except _ERRORS as error:
+                raise _unreadable(error) from error
 
     def _page(self, query: Query | None) -> list[InstanceSummary]:
         if query is None:
@@ -232,6 +249,10 @@ def _removals(effect: GroupEffect) -> Iterator[tuple[str, list[Row]]]:
     yield "delete_history", [*deleted, *((key,) for key in effect.history_dropped)]
     yield "delete_started", deleted
     yield "delete_instance", deleted
+
+
+def _unreadable(error: Exception) -> StorageError:
+    return StorageError(f"the store could not be read: {error}")
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Pages of instances: a filter becomes SQL whose every part walks an index in the order of the page."""
+"""Pages of instances: a filter becomes SQL whose every part walks an index in the order of the page. And counts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _SQL = statements("sqlite", "page")
 _STATUSES = frozenset(range(8))
 _BY_CREATION = ("created_to", "completed_from", "completed_to", "id_from", "id_to", "name", "version", "tags")
 _BY_COMPLETION = ("created_from", "created_to", "completed_to", "id_from", "id_to", "name", "version", "tags")
+_OF_COUNTS = ("created_from", *_BY_CREATION)
 
 Query = tuple[str, dict[str, Any]]
 
@@ -46,6 +47,26 @@ def completed_page(hub: int, where: InstanceFilter, *, limit: int, after: tuple[
     conditions += " " + _SQL["where_statuses"].replace("{statuses}", names)
     page = f"{_SQL['page_of_completed']} {conditions}"
     return _SQL["page_rows"].replace("{page}", page), parameters
+
+
+def counted(hub: int, where: InstanceFilter, *, by_name: bool, by_version: bool) -> Query | None:
+    """Statement and parameters of a count by status, name and version; None if nothing can match."""
+    statuses = where.statuses or _STATUSES
+    if where.completed_from or where.completed_to:
+        statuses &= TERMINAL
+    if not statuses:
+        return None
+    parameters = _parameters(hub, where, 0, (0, 0))
+    parameters.update((f"status_{status}", status) for status in statuses)
+    parts = {
+        "{statuses}": ", ".join(f":status_{status}" for status in sorted(statuses)),
+        "{name}": "name" if by_name else "''",
+        "{version}": "coalesce(version, '')" if by_version else "''",
+    }
+    statement = f"{_SQL['counted']} {_conditions(_OF_COUNTS, parameters)} GROUP BY 1, 2, 3"
+    for placeholder, text in parts.items():
+        statement = statement.replace(placeholder, text)
+    return statement, parameters
 
 
 def _start(lower: int, after: tuple[int, int] | None) -> tuple[int, int]:

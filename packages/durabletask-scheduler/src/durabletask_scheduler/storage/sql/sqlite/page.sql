@@ -27,6 +27,12 @@ CROSS JOIN instances AS i ON i.key = p.key
 LEFT JOIN started_events AS s ON s.instance_key = i.key
 ORDER BY p.at, p.key
 
+-- Counts walk the same index; conditions and the groups come behind. A column that is not counted by is ''.
+
+-- name: counted
+SELECT status, {name}, {version}, count(*) FROM instances INDEXED BY instances_by_status
+WHERE hub = :hub AND status IN ({statuses})
+
 -- Conditions that a filter adds.
 
 -- name: where_created_to

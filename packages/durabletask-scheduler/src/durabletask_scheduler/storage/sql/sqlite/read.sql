@@ -11,15 +11,15 @@ SELECT max(
 -- name: task_hubs
 SELECT name, key FROM task_hubs ORDER BY name;
 
--- name: instance_by_id
-SELECT
-    i.key, h.name, i.instance_id, i.execution_id, i.name, i.version, i.status, i.created_at, i.updated_at,
-    coalesce(s.event, x''), i.scheduled_at, i.completed_at, i.completed, i.custom_status, i.tags,
-    i.parent_instance_id, i.parent_execution_id, i.parent_task_id, i.event_count, i.clock, i.trace_context
+-- name: key_of
+SELECT i.key FROM task_hubs AS h CROSS JOIN instances AS i ON i.hub = h.key WHERE h.name = ? AND i.instance_id = ?;
+
+-- name: existing
+SELECT i.instance_id
 FROM task_hubs AS h
-CROSS JOIN instances AS i ON i.hub = h.key
-LEFT JOIN started_events AS s ON s.instance_key = i.key
-WHERE h.name = ? AND i.instance_id = ?;
+CROSS JOIN json_each(?2) AS wanted
+CROSS JOIN instances AS i ON i.hub = h.key AND i.instance_id = wanted.value
+WHERE h.name = ?1;
 
 -- name: instance_by_key
 SELECT
@@ -67,10 +67,3 @@ FROM task_hubs AS h
 CROSS JOIN instances AS i INDEXED BY instances_by_parent ON i.hub = h.key
 WHERE h.name = ? AND i.parent_instance_id = ? AND i.parent_instance_id <> ''
 ORDER BY i.key;
-
--- name: counts
-SELECT i.status, count(*)
-FROM task_hubs AS h
-CROSS JOIN instances AS i INDEXED BY instances_by_status ON i.hub = h.key
-WHERE h.name = ?
-GROUP BY i.status;

@@ -1,0 +1,75 @@
+"""What any thread puts and one thread takes."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from queue import Empty
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Inbox(Generic[Item]):
+    """A queue with one taker, as fast as ``queue.SimpleQueue``, whose timeouts can be relied on.
+
+    Up to CPython 3.12, ``SimpleQueue.get`` may wait for ever: if it takes its lock and finds nothing after the
+    timeout has passed (the thread did not run in between), it takes the negative rest for no timeout at all.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[Item] = deque()
+        self._asleep = False
+        # Held unless somebody has rung it; the taker waits for it.
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    def put(self, item: Item) -> None:
+        """Any thread, also in the midst of another ``put`` (a collection of garbage may come then)."""
+        self._items.append(item)
+        if self._asleep:
+            # Somebody else may have rung it just now.
+            with contextlib.suppress(RuntimeError):
+                self._bell.release()
+
+    def get(self, timeout: float | None = None) -> Item:
+        """The next item; waits for it if need be.
+
+        Args:
+            timeout: seconds; None for no bound.
+
+        Raises:
+            queue.Empty: none came in time.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._items:
+            left = -1.0 if end is None else min(end - time.monotonic(), threading.TIMEOUT_MAX)
+            if end is not None and left <= 0:
+                raise Empty
+            self._sleep(left)
+        return self._items.popleft()
+
+    def get_nowait(self) -> Item:
+        """The next item.
+
+        Raises:
+            queue.Empty: there is none.
+        """
+        if not self._items:
+            raise Empty
+        return self._items.popleft()
+
+    def empty(self) -> bool:
+        return not self._items
+
+    def _sleep(self, seconds: float) -> None:
+        """Until somebody rings, or for so long; a bell from before ends it early."""
+        self._asleep = True
+        try:
+            # What came before the line above has not rung.
+            if not self._items:
+                self._bell.acquire(timeout=seconds)
+        finally:
+            self._asleep = False
