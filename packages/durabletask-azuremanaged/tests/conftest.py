@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from durabletask_proto import additions
 from durabletask_scheduler import Scheduler
 
 
@@ -80,19 +81,22 @@ def certificates() -> Certificates:
 
 
 Handler = Callable[[Any, Any], Any]
+STREAMS = ("GetWorkItems", "GetWorkItemPacks", "StreamInstanceHistory")
 
 
 class Gateway(grpc.GenericRpcHandler):
     """Forwards every call to a scheduler as it came, if ``check`` finds nothing wrong with its token.
 
     ``check`` gets the token and returns when it ends (seconds since 1970), or None to refuse it. A stream that is open
-    when its token ends is ended as UNAUTHENTICATED.
+    when its token ends is ended as UNAUTHENTICATED. What ``hides`` names is not announced: by default what our
+    scheduler adds to the protocol.
     """
 
     def __init__(self, target: str, check: Callable[[str], float | None]) -> None:
         self.check = check
         self.calls: list[tuple[str, list[tuple[str, str]]]] = []
         self.refused: list[str] = []
+        self.hides = {additions.HEADER, additions.PACKS_HEADER}
         self.opened_stream = threading.Condition()
         self.streams = 0
         self._channel = grpc.insecure_channel(target)
@@ -108,7 +112,7 @@ class Gateway(grpc.GenericRpcHandler):
         self.calls.append((details.method.rpartition("/")[2], metadata))
         token = dict(metadata).get("authorization", "").removeprefix("Bearer ")
         headers = [(key, value) for key, value in metadata if key in ("taskhub", "workerid")]
-        if details.method.rpartition("/")[2] in ("GetWorkItems", "StreamInstanceHistory"):
+        if details.method.rpartition("/")[2] in STREAMS:
             return grpc.unary_stream_rpc_method_handler(self._stream(details.method, token, headers))
         return grpc.unary_unary_rpc_method_handler(self._unary(details.method, token, headers))
 
@@ -127,7 +131,8 @@ class Gateway(grpc.GenericRpcHandler):
                 response, call = self._channel.unary_unary(method).with_call(request, metadata=headers, timeout=60)
             except grpc.RpcError as error:
                 context.abort(error.code(), error.details())
-            context.send_initial_metadata(call.initial_metadata())
+            announced = [(key, value) for key, value in call.initial_metadata() if key not in self.hides]
+            context.send_initial_metadata(announced)
             return response
 
         return answer

@@ -76,8 +76,19 @@ def echo(ctx: Any, value: Any) -> Any:
     return value
 
 
-def test_a_worker_names_itself_with_every_call_it_makes(secured: Any, certificates: Any) -> None:
+@pytest.mark.parametrize(
+    ("hides", "calls"),
+    [
+        (None, {"Hello", "GetWorkItems", "CompleteOrchestratorTask"}),
+        (set(), {"Hello", "GetWorkItemPacks", "CompleteOrchestratorTask"}),
+    ],
+    ids=["protocol", "additions"],
+)
+def test_a_worker_names_itself_with_every_call_it_makes(
+    secured: Any, certificates: Any, hides: set[str] | None, calls: set[str]
+) -> None:
     """Pinned behaviour 32: unary calls, the stream, and the completions that nobody waits for."""
+    secured.gateway.hides = secured.gateway.hides if hides is None else hides
     options = keywords(secured, certificates)
     worker = DurableTaskSchedulerWorker(token_credential=Credential(), **options)
     worker.add_orchestrator(echo)
@@ -86,7 +97,7 @@ def test_a_worker_names_itself_with_every_call_it_makes(secured: Any, certificat
         state = client.wait_for_orchestration_completion(client.schedule_new_orchestration(echo, input=7), timeout=30)
         assert state is not None and state.get_output() == 7
     of_worker = {name: of_ours(headers) for name, headers in secured.gateway.calls if "workerid" in dict(headers)}
-    assert {"Hello", "GetWorkItems", "CompleteOrchestratorTask"} <= set(of_worker)
+    assert set(of_worker) == calls
     uuid = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     for name, headers in of_worker.items():
         assert headers == [OF_CLIENT[0], OF_CLIENT[1], ("workerid", headers[2][1]), OF_CLIENT[2]], name

@@ -225,12 +225,30 @@ def test_a_token_may_travel_encrypted_or_within_this_machine(address: str, secur
     assert credential.requests == 0
 
 
+BAD: list[tuple[dict[str, Any], str]] = [
+    *(
+        ({"taskhub": empty}, f"taskhub must be the name of a task hub, found {empty!r}: pass the name, e.g. 'default'.")
+        for empty in ("", "  ")
+    ),
+    *(
+        (
+            {"resource_id": empty},
+            f"resource_id must name a resource such as 'https://durabletask.io', found {empty!r}: name one, or leave "
+            "it out.",
+        )
+        for empty in ("", "/", " /.default")
+    ),
+]
+
+
 @pytest.mark.parametrize("make", MAKERS)
-def test_bad_arguments_are_refused_by_the_constructor(make: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match="taskhub must be the name of a task hub, found ''"):
-        make(host_address=REMOTE, taskhub="", token_credential=None)
-    with pytest.raises(ValueError, match="resource_id must name a resource"):
-        make(host_address=REMOTE, taskhub="orders", token_credential=None, resource_id="/")
+@pytest.mark.parametrize(("given", "message"), BAD)
+def test_bad_arguments_are_refused_by_the_constructor(
+    make: Callable[..., Any], given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError) as refusal:
+        make(**{"host_address": REMOTE, "taskhub": "orders", "token_credential": None, **given})
+    assert str(refusal.value) == message
 
 
 def test_the_user_agent_says_unknown_when_the_distribution_is_not_installed(

@@ -10,12 +10,13 @@ import grpc
 import grpc.aio
 from azure.core.credentials import TokenCredential
 from azure.core.credentials_async import AsyncTokenCredential
-from durabletask.azuremanaged.internal.connection import check_connection, without_proxy
+from durabletask.azuremanaged.internal.connection import SchedulerConnection, connection_arguments
 from durabletask.azuremanaged.internal.connection_string import read_connection_string
 from durabletask.azuremanaged.internal.durabletask_grpc_interceptor import (
     DTSAsyncDefaultClientInterceptorImpl,
     DTSDefaultClientInterceptorImpl,
 )
+from durabletask.azuremanaged.internal.own_credential import OwnAsyncCredential, OwnCredential
 from durabletask.client import AsyncTaskHubGrpcClient, TaskHubGrpcClient
 from durabletask.grpc_options import GrpcChannelOptions, GrpcClientResiliencyOptions
 from durabletask.payload import PayloadStore
@@ -71,33 +72,28 @@ class DurableTaskSchedulerClient(TaskHubGrpcClient):
         logger: logging.Logger | None = None,
         allow_insecure_token: bool = False,
     ) -> None:
-        carries_token = channel is None and token_credential is not None
-        check_connection(
-            taskhub,
+        connection = SchedulerConnection(
             host_address,
+            taskhub,
+            carries_token=channel is None and token_credential is not None,
+            channel=channel,
             secure_channel=secure_channel,
-            carries_token=carries_token,
+            interceptors=interceptors,
+            channel_options=channel_options,
             allow_insecure_token=allow_insecure_token,
         )
         headers = DTSDefaultClientInterceptorImpl(token_credential, taskhub, resource_id=resource_id)
         super().__init__(
-            host_address=host_address,
-            channel=channel,
-            secure_channel=secure_channel,
-            metadata=None,
+            **connection_arguments(connection, headers),
             log_handler=log_handler,
             log_formatter=log_formatter,
             logger=logger,
-            interceptors=[*(interceptors or ()), headers],
-            channel_options=without_proxy(
-                channel_options, host_address, secure_channel=secure_channel, carries_token=carries_token
-            ),
             resiliency_options=resiliency_options,
             default_version=default_version,
             payload_store=payload_store,
             data_converter=data_converter,
         )
-        self._own_credential: Any = None
+        self._own_credential = token_credential if isinstance(token_credential, OwnCredential) else None
 
     @classmethod
     def from_connection_string(cls, connection_string: str | None = None, **options: Unpack[ClientOptions]) -> Self:
@@ -117,17 +113,13 @@ class DurableTaskSchedulerClient(TaskHubGrpcClient):
             ValueError: the string cannot be read, or as the constructor.
         """
         parts = read_connection_string(connection_string)
-        credential = parts.credential(asynchronous=False)
-        client = cls(host_address=parts.endpoint, taskhub=parts.taskhub, token_credential=credential, **options)
-        client._own_credential = credential
-        return client
+        return cls(**parts.arguments(asynchronous=False), **options)
 
     def close(self) -> None:
         """Close the channel, unless it was supplied, and the credential, if a connection string named it."""
         super().close()
-        credential, self._own_credential = self._own_credential, None
-        if credential is not None:
-            credential.close()
+        if self._own_credential is not None:
+            self._own_credential.close()
 
 
 class AsyncDurableTaskSchedulerClient(AsyncTaskHubGrpcClient):
@@ -156,33 +148,28 @@ class AsyncDurableTaskSchedulerClient(AsyncTaskHubGrpcClient):
         logger: logging.Logger | None = None,
         allow_insecure_token: bool = False,
     ) -> None:
-        carries_token = channel is None and token_credential is not None
-        check_connection(
-            taskhub,
+        connection = SchedulerConnection(
             host_address,
+            taskhub,
+            carries_token=channel is None and token_credential is not None,
+            channel=channel,
             secure_channel=secure_channel,
-            carries_token=carries_token,
+            interceptors=interceptors,
+            channel_options=channel_options,
             allow_insecure_token=allow_insecure_token,
         )
         headers = DTSAsyncDefaultClientInterceptorImpl(token_credential, taskhub, resource_id=resource_id)
         super().__init__(
-            host_address=host_address,
-            channel=channel,
-            secure_channel=secure_channel,
-            metadata=None,
+            **connection_arguments(connection, headers),
             log_handler=log_handler,
             log_formatter=log_formatter,
             logger=logger,
-            interceptors=[*(interceptors or ()), headers],
-            channel_options=without_proxy(
-                channel_options, host_address, secure_channel=secure_channel, carries_token=carries_token
-            ),
             resiliency_options=resiliency_options,
             default_version=default_version,
             payload_store=payload_store,
             data_converter=data_converter,
         )
-        self._own_credential: Any = None
+        self._own_credential = token_credential if isinstance(token_credential, OwnAsyncCredential) else None
 
     @classmethod
     def from_connection_string(
@@ -193,14 +180,10 @@ class AsyncDurableTaskSchedulerClient(AsyncTaskHubGrpcClient):
         The credential is one of ``azure.identity.aio``, which has none for ``InteractiveBrowser``.
         """
         parts = read_connection_string(connection_string)
-        credential = parts.credential(asynchronous=True)
-        client = cls(host_address=parts.endpoint, taskhub=parts.taskhub, token_credential=credential, **options)
-        client._own_credential = credential
-        return client
+        return cls(**parts.arguments(asynchronous=True), **options)
 
     async def close(self) -> None:
         """Close the channel, unless it was supplied, and the credential, if a connection string named it."""
         await super().close()
-        credential, self._own_credential = self._own_credential, None
-        if credential is not None:
-            await credential.close()
+        if self._own_credential is not None:
+            await self._own_credential.close()

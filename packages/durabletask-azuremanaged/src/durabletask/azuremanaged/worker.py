@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from azure.core.credentials import TokenCredential
-from durabletask.azuremanaged.internal.connection import check_connection, without_proxy
+from durabletask.azuremanaged.internal.connection import SchedulerConnection, connection_arguments
 from durabletask.azuremanaged.internal.connection_string import read_connection_string
 from durabletask.azuremanaged.internal.durabletask_grpc_interceptor import DTSDefaultClientInterceptorImpl
 from durabletask.exception_properties import ExceptionPropertiesProvider
@@ -73,28 +73,23 @@ class DurableTaskSchedulerWorker(TaskHubGrpcWorker):
         exception_properties_provider: ExceptionPropertiesProvider | None = None,
         allow_insecure_token: bool = False,
     ) -> None:
-        carries_token = channel is None and token_credential is not None
-        check_connection(
-            taskhub,
+        connection = SchedulerConnection(
             host_address,
+            taskhub,
+            carries_token=channel is None and token_credential is not None,
+            channel=channel,
             secure_channel=secure_channel,
-            carries_token=carries_token,
+            interceptors=interceptors,
+            channel_options=channel_options,
             allow_insecure_token=allow_insecure_token,
         )
         worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
         headers = DTSDefaultClientInterceptorImpl(token_credential, taskhub, worker_id, resource_id=resource_id)
         super().__init__(
-            host_address=host_address,
-            channel=channel,
-            secure_channel=secure_channel,
-            metadata=None,
+            **connection_arguments(connection, headers),
             log_handler=log_handler,
             log_formatter=log_formatter,
             logger=logger,
-            interceptors=[*(interceptors or ()), headers],
-            channel_options=without_proxy(
-                channel_options, host_address, secure_channel=secure_channel, carries_token=carries_token
-            ),
             resiliency_options=resiliency_options,
             concurrency_options=concurrency_options,
             maximum_timer_interval=None,
@@ -119,5 +114,4 @@ class DurableTaskSchedulerWorker(TaskHubGrpcWorker):
             ValueError: the string cannot be read, or as the constructor.
         """
         parts = read_connection_string(connection_string)
-        credential = parts.credential(asynchronous=False)
-        return cls(host_address=parts.endpoint, taskhub=parts.taskhub, token_credential=credential, **options)
+        return cls(**parts.arguments(asynchronous=False), **options)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from durabletask.azuremanaged.internal.own_credential import OwnAsyncCredential, OwnCredential
+
 CONNECTION_STRING_VARIABLE = "DURABLE_TASK_SCHEDULER_CONNECTION_STRING"
 
 _REQUIRED = ("Endpoint", "TaskHub", "Authentication")
@@ -73,6 +75,20 @@ class ConnectionString:
     authentication: str
     options: dict[str, str]
 
+    def arguments(self, *, asynchronous: bool) -> dict[str, Any]:
+        """Give the keyword arguments of a client's or worker's constructor that the string sets.
+
+        The credential is marked as the client's own, to be closed with it. Arguments and errors as of
+        :meth:`credential`.
+        """
+        credential = self.credential(asynchronous=asynchronous)
+        own = OwnAsyncCredential if asynchronous else OwnCredential
+        return {
+            "host_address": self.endpoint,
+            "taskhub": self.taskhub,
+            "token_credential": None if credential is None else own(credential),
+        }
+
     def credential(self, *, asynchronous: bool) -> Any:
         """Build the credential of azure-identity that the string names, or None for ``Authentication=None``.
 
@@ -122,12 +138,12 @@ def read_connection_string(text: str | None) -> ConnectionString:
         text, source = os.environ.get(CONNECTION_STRING_VARIABLE), CONNECTION_STRING_VARIABLE
         if not text:
             raise ValueError(
-                f"There is no connection string: pass one, or set the environment variable {source} to {_SYNTAX}."
+                f"There is no connection string: pass one, or set the environment variable {source} to {_SYNTAX}"
             )
     values = _read_pairs(text, source)
     for key in _REQUIRED:
         if key not in values:
-            raise ValueError(f"{key} is missing in {source}: expected {_SYNTAX}.")
+            raise ValueError(f"{key} is missing in {source}: add it, as in {_SYNTAX}")
     kind = _KIND_NAMES.get(values["Authentication"].lower())
     if kind is None:
         known = ", ".join(_KINDS)
@@ -136,7 +152,9 @@ def read_connection_string(text: str | None) -> ConnectionString:
     for key in options:
         if key not in _KINDS[kind].keywords:
             takes = ", ".join(_KINDS[kind].keywords) or "no further keys"
-            raise ValueError(f"{key} in {source} does not apply to Authentication={kind}, which takes {takes}.")
+            raise ValueError(
+                f"{key} in {source} does not apply to Authentication={kind}, which takes {takes}: leave it out."
+            )
     return ConnectionString(_endpoint(values["Endpoint"], source), values["TaskHub"], kind, options)
 
 
@@ -148,7 +166,7 @@ def _read_pairs(text: str, source: str) -> dict[str, str]:
         name, equals, value = part.partition("=")
         key = _KEYS.get(name.strip().lower())
         if not equals:
-            raise ValueError(f"Part {number} of {source} has no '=': expected {_SYNTAX}.")
+            raise ValueError(f"Part {number} of {source} has no '=': expected {_SYNTAX}")
         if key is None:
             raise ValueError(
                 f"Part {number} of {source} has an unknown key: expected one of {', '.join(_KEYS.values())}."
