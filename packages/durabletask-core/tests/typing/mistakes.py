@@ -1,10 +1,18 @@
 """Mistakes that type checkers must find, one in each line that says so; never run."""
 
+from collections.abc import Generator
+from typing import Any
+
 from durabletask import task
 
 
 def charge(ctx: task.ActivityContext, order: str) -> int:
     return 1
+
+
+def child(ctx: task.OrchestrationContext, order: Any) -> Generator[task.Task[Any], Any, int]:
+    total: int = yield ctx.call_activity(charge, input=order)
+    return total
 
 
 async def orchestrator(ctx: task.OrchestrationContext, order: str) -> None:
@@ -13,4 +21,5 @@ async def orchestrator(ctx: task.OrchestrationContext, order: str) -> None:
     number: int = await ctx.wait_for_external_event("go", data_type=str)  # mistake
     ctx.wait_for_external_event("go", datatype=str)  # mistake
     ctx.call_activity(charge).cancel()  # mistake
-    print(text, number)
+    name: str = await ctx.call_sub_orchestrator(child, input=order)  # mistake
+    print(text, number, name)
