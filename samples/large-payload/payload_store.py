@@ -49,7 +49,13 @@ class FilePayloadStore(PayloadStore):
         found = TOKEN.fullmatch(token)
         if found is None:
             raise ValueError(f"expected a token like file-payload:<SHA-256>, found {token[:80]!r}")
-        return gzip.decompress(self._path(found[1]).read_bytes())
+        most = self._options.max_stored_payload_bytes
+        # A small file may unpack to a great deal.
+        with gzip.open(self._path(found[1])) as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise ValueError(f"expected a payload of at most {most} bytes, found more in {token}")
+        return data
 
     async def download_async(self, token: str) -> bytes:
         return await asyncio.to_thread(self.download, token)
