@@ -42,7 +42,10 @@ LOADED = "import sys; print([m for m in {modules!r} if m in sys.modules])"
     ("imported", "not_loaded"),
     [
         ("durabletask", ["durabletask.worker", "durabletask.task", "grpc", "google.protobuf", "opentelemetry"]),
-        ("durabletask.client", ["durabletask.worker", "durabletask.replay", "durabletask.entities"]),
+        (
+            "durabletask.client",
+            ["durabletask.worker", "durabletask.replay", "durabletask.entities", "durabletask.history"],
+        ),
         ("durabletask.grpc_options", ["grpc", "google.protobuf"]),
         ("durabletask.payload", ["grpc"]),
     ],

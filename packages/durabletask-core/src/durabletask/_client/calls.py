@@ -15,9 +15,7 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from google.protobuf.message import Message
 
-from durabletask import history
 from durabletask._client import requests, responses
-from durabletask._client.histories import parse_history
 from durabletask._client.models import (
     NewOrchestration,
     OrchestrationCount,
@@ -31,6 +29,7 @@ from durabletask._client.requests import RequestBuilder
 from durabletask.serialization import DataConverter
 
 if TYPE_CHECKING:
+    from durabletask import history
     from durabletask._tracing.clients import ClientTracing
 
 T = TypeVar("T")
@@ -161,7 +160,7 @@ class CallBuilder:
 
     def history(
         self, instance_id: str, execution_id: str | None, for_work_item_processing: bool
-    ) -> Call[list[history.HistoryEvent]]:
+    ) -> "Call[list[history.HistoryEvent]]":
         request = pb.StreamInstanceHistoryRequest(
             instanceId=instance_id,
             executionId=requests.optional_string(execution_id),
@@ -286,7 +285,10 @@ def _matches(state: OrchestrationState, query: OrchestrationQuery) -> bool:
     )
 
 
-def _parse_chunks(chunks: Iterable[pb.HistoryChunk]) -> list[history.HistoryEvent]:
+def _parse_chunks(chunks: Iterable[pb.HistoryChunk]) -> "list[history.HistoryEvent]":
+    # Two dozen dataclasses, which most programs never look at.
+    from durabletask._client.histories import parse_history
+
     return parse_history(responses.history_events(chunks))
 
 
