@@ -29,7 +29,8 @@ from durabletask_scheduler.storage import InstanceFilter, InstanceSummary, Stora
 QUERY_METADATA = "durabletask-query"
 """Metadata key of QueryInstances: JSON with any of "name", "version" (strings) and "tags" (strings by name)."""
 
-_PURGE_PAGE = 200
+# Instances that one command of a purge by filter deletes: the engine does nothing else meanwhile.
+_PURGE_PAGE = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,8 @@ _UNSUPPORTED: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+# As with commands, freezing would cost more than it protects.
+@dataclass(slots=True)
 class Call:
     """A unary call on its way."""
 
