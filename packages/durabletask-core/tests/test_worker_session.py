@@ -706,7 +706,8 @@ def test_hello_without_an_answer_is_given_up_and_tried_again(task_hub: Any, sess
     task_hub.hello_gate.clear()
     sessions.start(ScriptedCode(), stream=StreamOptions(replace(QUICK, hello_timeout_seconds=0.2)))
     deadlines = [task_hub.hello_deadlines.get(timeout=PATIENCE) for _ in range(2)]
-    assert all(deadline is not None and deadline <= 0.2 for deadline in deadlines)
+    # gRPC counts in whole milliseconds and rounds up at each end.
+    assert all(deadline is not None and deadline <= 0.205 for deadline in deadlines)
     task_hub.hello_gate.set()
     task_hub.stream().send(turn("a", "t1"))
     assert task_hub.answer()[1].completionToken == "t1"
