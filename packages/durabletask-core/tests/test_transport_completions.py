@@ -254,7 +254,7 @@ def test_what_gathers_while_calls_are_under_way_shares_the_next_one(
     assert call.message.answers[1].turn.instanceId == "a"
 
     not_found = grpc.StatusCode.NOT_FOUND
-    refused = additions_pb.AnswerRefusal(index=1, code=not_found.value[0], message="no hub")
+    refused = additions_pb.Refusal(index=1, code=not_found.value[0], message="no hub")
     call.response = additions_pb.CompleteWorkItemsResponse(refusals=[refused])
     call.end(grpc.StatusCode.OK)
 

@@ -26,7 +26,7 @@ from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb
 from durabletask_proto import orchestrator_service_pb2 as durabletask__proto_dot_orchestrator__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+durabletask_proto/scheduler_additions.proto\x12\x11\x64urabletask_proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a,durabletask_proto/orchestrator_service.proto\"S\n\x15StartInstancesRequest\x12:\n\x08requests\x18\x01 \x03(\x0b\x32(.durabletask_proto.CreateInstanceRequest\"`\n\x16StartInstancesResponse\x12\x13\n\x0binstanceIds\x18\x01 \x03(\t\x12\x31\n\x08refusals\x18\x02 \x03(\x0b\x32\x1f.durabletask_proto.StartRefusal\"<\n\x0cStartRefusal\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xb5\x02\n\x15\x43ountInstancesRequest\x12/\n\x05query\x18\x01 \x01(\x0b\x32 .durabletask_proto.InstanceQuery\x12*\n\x04name\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x12-\n\x07version\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x12@\n\x04tags\x18\x04 \x03(\x0b\x32\x32.durabletask_proto.CountInstancesRequest.TagsEntry\x12\x0e\n\x06\x62yName\x18\x05 \x01(\x08\x12\x11\n\tbyVersion\x18\x06 \x01(\x08\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x16\x43ountInstancesResponse\x12\x30\n\x06\x63ounts\x18\x01 \x03(\x0b\x32 .durabletask_proto.InstanceCount\"u\n\rInstanceCount\x12\x36\n\x06status\x18\x01 \x01(\x0e\x32&.durabletask_proto.OrchestrationStatus\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"N\n\x18\x43ompleteWorkItemsRequest\x12\x32\n\x07\x61nswers\x18\x01 \x03(\x0b\x32!.durabletask_proto.WorkItemAnswer\"\xc3\x01\n\x0eWorkItemAnswer\x12\x37\n\x04turn\x18\x01 \x01(\x0b\x32\'.durabletask_proto.OrchestratorResponseH\x00\x12\x37\n\x08\x61\x63tivity\x18\x02 \x01(\x0b\x32#.durabletask_proto.ActivityResponseH\x00\x12\x35\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32$.durabletask_proto.EntityBatchResultH\x00\x42\x08\n\x06\x61nswer\"O\n\x19\x43ompleteWorkItemsResponse\x12\x32\n\x08refusals\x18\x01 \x03(\x0b\x32 .durabletask_proto.AnswerRefusal\"=\n\rAnswerRefusal\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\":\n\x0cWorkItemPack\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.durabletask_proto.WorkItem2\xb1\x03\n\x12SchedulerAdditions\x12\x65\n\x0eStartInstances\x12(.durabletask_proto.StartInstancesRequest\x1a).durabletask_proto.StartInstancesResponse\x12\x65\n\x0e\x43ountInstances\x12(.durabletask_proto.CountInstancesRequest\x1a).durabletask_proto.CountInstancesResponse\x12n\n\x11\x43ompleteWorkItems\x12+.durabletask_proto.CompleteWorkItemsRequest\x1a,.durabletask_proto.CompleteWorkItemsResponse\x12]\n\x10GetWorkItemPacks\x12&.durabletask_proto.GetWorkItemsRequest\x1a\x1f.durabletask_proto.WorkItemPack0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+durabletask_proto/scheduler_additions.proto\x12\x11\x64urabletask_proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a,durabletask_proto/orchestrator_service.proto\"S\n\x15StartInstancesRequest\x12:\n\x08requests\x18\x01 \x03(\x0b\x32(.durabletask_proto.CreateInstanceRequest\"[\n\x16StartInstancesResponse\x12\x13\n\x0binstanceIds\x18\x01 \x03(\t\x12,\n\x08refusals\x18\x02 \x03(\x0b\x32\x1a.durabletask_proto.Refusal\"7\n\x07Refusal\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xb5\x02\n\x15\x43ountInstancesRequest\x12/\n\x05query\x18\x01 \x01(\x0b\x32 .durabletask_proto.InstanceQuery\x12*\n\x04name\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x12-\n\x07version\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x12@\n\x04tags\x18\x04 \x03(\x0b\x32\x32.durabletask_proto.CountInstancesRequest.TagsEntry\x12\x0e\n\x06\x62yName\x18\x05 \x01(\x08\x12\x11\n\tbyVersion\x18\x06 \x01(\x08\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x16\x43ountInstancesResponse\x12\x30\n\x06\x63ounts\x18\x01 \x03(\x0b\x32 .durabletask_proto.InstanceCount\"u\n\rInstanceCount\x12\x36\n\x06status\x18\x01 \x01(\x0e\x32&.durabletask_proto.OrchestrationStatus\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"N\n\x18\x43ompleteWorkItemsRequest\x12\x32\n\x07\x61nswers\x18\x01 \x03(\x0b\x32!.durabletask_proto.WorkItemAnswer\"\xc3\x01\n\x0eWorkItemAnswer\x12\x37\n\x04turn\x18\x01 \x01(\x0b\x32\'.durabletask_proto.OrchestratorResponseH\x00\x12\x37\n\x08\x61\x63tivity\x18\x02 \x01(\x0b\x32#.durabletask_proto.ActivityResponseH\x00\x12\x35\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32$.durabletask_proto.EntityBatchResultH\x00\x42\x08\n\x06\x61nswer\"I\n\x19\x43ompleteWorkItemsResponse\x12,\n\x08refusals\x18\x01 \x03(\x0b\x32\x1a.durabletask_proto.Refusal\":\n\x0cWorkItemPack\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.durabletask_proto.WorkItem2\xb1\x03\n\x12SchedulerAdditions\x12\x65\n\x0eStartInstances\x12(.durabletask_proto.StartInstancesRequest\x1a).durabletask_proto.StartInstancesResponse\x12\x65\n\x0e\x43ountInstances\x12(.durabletask_proto.CountInstancesRequest\x1a).durabletask_proto.CountInstancesResponse\x12n\n\x11\x43ompleteWorkItems\x12+.durabletask_proto.CompleteWorkItemsRequest\x1a,.durabletask_proto.CompleteWorkItemsResponse\x12]\n\x10GetWorkItemPacks\x12&.durabletask_proto.GetWorkItemsRequest\x1a\x1f.durabletask_proto.WorkItemPack0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,27 +38,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTINSTANCESREQUEST']._serialized_start=144
   _globals['_STARTINSTANCESREQUEST']._serialized_end=227
   _globals['_STARTINSTANCESRESPONSE']._serialized_start=229
-  _globals['_STARTINSTANCESRESPONSE']._serialized_end=325
-  _globals['_STARTREFUSAL']._serialized_start=327
-  _globals['_STARTREFUSAL']._serialized_end=387
-  _globals['_COUNTINSTANCESREQUEST']._serialized_start=390
-  _globals['_COUNTINSTANCESREQUEST']._serialized_end=699
-  _globals['_COUNTINSTANCESREQUEST_TAGSENTRY']._serialized_start=656
-  _globals['_COUNTINSTANCESREQUEST_TAGSENTRY']._serialized_end=699
-  _globals['_COUNTINSTANCESRESPONSE']._serialized_start=701
-  _globals['_COUNTINSTANCESRESPONSE']._serialized_end=775
-  _globals['_INSTANCECOUNT']._serialized_start=777
-  _globals['_INSTANCECOUNT']._serialized_end=894
-  _globals['_COMPLETEWORKITEMSREQUEST']._serialized_start=896
-  _globals['_COMPLETEWORKITEMSREQUEST']._serialized_end=974
-  _globals['_WORKITEMANSWER']._serialized_start=977
-  _globals['_WORKITEMANSWER']._serialized_end=1172
-  _globals['_COMPLETEWORKITEMSRESPONSE']._serialized_start=1174
-  _globals['_COMPLETEWORKITEMSRESPONSE']._serialized_end=1253
-  _globals['_ANSWERREFUSAL']._serialized_start=1255
-  _globals['_ANSWERREFUSAL']._serialized_end=1316
-  _globals['_WORKITEMPACK']._serialized_start=1318
-  _globals['_WORKITEMPACK']._serialized_end=1376
-  _globals['_SCHEDULERADDITIONS']._serialized_start=1379
-  _globals['_SCHEDULERADDITIONS']._serialized_end=1812
+  _globals['_STARTINSTANCESRESPONSE']._serialized_end=320
+  _globals['_REFUSAL']._serialized_start=322
+  _globals['_REFUSAL']._serialized_end=377
+  _globals['_COUNTINSTANCESREQUEST']._serialized_start=380
+  _globals['_COUNTINSTANCESREQUEST']._serialized_end=689
+  _globals['_COUNTINSTANCESREQUEST_TAGSENTRY']._serialized_start=646
+  _globals['_COUNTINSTANCESREQUEST_TAGSENTRY']._serialized_end=689
+  _globals['_COUNTINSTANCESRESPONSE']._serialized_start=691
+  _globals['_COUNTINSTANCESRESPONSE']._serialized_end=765
+  _globals['_INSTANCECOUNT']._serialized_start=767
+  _globals['_INSTANCECOUNT']._serialized_end=884
+  _globals['_COMPLETEWORKITEMSREQUEST']._serialized_start=886
+  _globals['_COMPLETEWORKITEMSREQUEST']._serialized_end=964
+  _globals['_WORKITEMANSWER']._serialized_start=967
+  _globals['_WORKITEMANSWER']._serialized_end=1162
+  _globals['_COMPLETEWORKITEMSRESPONSE']._serialized_start=1164
+  _globals['_COMPLETEWORKITEMSRESPONSE']._serialized_end=1237
+  _globals['_WORKITEMPACK']._serialized_start=1239
+  _globals['_WORKITEMPACK']._serialized_end=1297
+  _globals['_SCHEDULERADDITIONS']._serialized_start=1300
+  _globals['_SCHEDULERADDITIONS']._serialized_end=1733
 # @@protoc_insertion_point(module_scope)

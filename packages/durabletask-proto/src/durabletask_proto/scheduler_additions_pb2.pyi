@@ -54,12 +54,12 @@ class StartInstancesResponse(_message.Message):
         """Of every request, in their order; empty where it was refused."""
 
     @_builtins.property
-    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___StartRefusal]: ...
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]: ...
     def __init__(
         self,
         *,
         instanceIds: _abc.Iterable[_builtins.str] | None = ...,
-        refusals: _abc.Iterable[Global___StartRefusal] | None = ...,
+        refusals: _abc.Iterable[Global___Refusal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -70,8 +70,8 @@ class StartInstancesResponse(_message.Message):
 Global___StartInstancesResponse: _TypeAlias = StartInstancesResponse  # noqa: Y015
 
 @_typing.final
-class StartRefusal(_message.Message):
-    """A request that would have failed as a StartInstance call of its own."""
+class Refusal(_message.Message):
+    """A part of a request that would have failed as a call of its own."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -79,7 +79,7 @@ class StartRefusal(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """of the request"""
+    """of the part"""
     code: _builtins.int
     """the status code of gRPC"""
     message: _builtins.str
@@ -96,7 +96,7 @@ class StartRefusal(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___StartRefusal: _TypeAlias = StartRefusal  # noqa: Y015
+Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
 class CountInstancesRequest(_message.Message):
@@ -266,11 +266,11 @@ class CompleteWorkItemsResponse(_message.Message):
 
     REFUSALS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnswerRefusal]: ...
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]: ...
     def __init__(
         self,
         *,
-        refusals: _abc.Iterable[Global___AnswerRefusal] | None = ...,
+        refusals: _abc.Iterable[Global___Refusal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -279,35 +279,6 @@ class CompleteWorkItemsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompleteWorkItemsResponse: _TypeAlias = CompleteWorkItemsResponse  # noqa: Y015
-
-@_typing.final
-class AnswerRefusal(_message.Message):
-    """An answer that would have failed as a call of its own."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INDEX_FIELD_NUMBER: _builtins.int
-    CODE_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    index: _builtins.int
-    """of the answer"""
-    code: _builtins.int
-    """the status code of gRPC"""
-    message: _builtins.str
-    def __init__(
-        self,
-        *,
-        index: _builtins.int = ...,
-        code: _builtins.int = ...,
-        message: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "index", b"index", "message", b"message"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AnswerRefusal: _TypeAlias = AnswerRefusal  # noqa: Y015
 
 @_typing.final
 class WorkItemPack(_message.Message):

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import grpc
 from durabletask_proto import additions
 from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from google.protobuf.message import Message
 
 from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.refusals import refusal
 from durabletask_scheduler.rpc import Reply
 
 _RPCS: Mapping[str, str] = {
@@ -59,8 +59,7 @@ class _Outcomes:
     def take(self, index: int, _: Message | None, error: HubError | None) -> None:
         with self._lock:
             if error is not None:
-                code = grpc.StatusCode[error.code].value[0]
-                self._response.refusals.add(index=index, code=code, message=error.message)
+                self._response.refusals.append(refusal(index, error))
             self._left -= 1
             is_last = not self._left
         if is_last:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import grpc
 from durabletask_proto import additions
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import scheduler_additions_pb2 as additions_pb
@@ -12,6 +11,7 @@ from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from durabletask_scheduler.engine import Engine
 from durabletask_scheduler.hub import requests as rules
 from durabletask_scheduler.hub.model import Commit, HubError
+from durabletask_scheduler.refusals import refusal
 from durabletask_scheduler.requests import Handler, with_id
 
 
@@ -49,14 +49,13 @@ class _Starts:
 
     def run(self) -> additions_pb.StartInstancesResponse:
         ids: list[str] = []
-        refusals: list[additions_pb.StartRefusal] = []
+        refusals: list[additions_pb.Refusal] = []
         for index, request in enumerate(self._requests):
             try:
                 self._start(request)
             except HubError as error:
                 ids.append("")
-                code = grpc.StatusCode[error.code].value[0]
-                refusals.append(additions_pb.StartRefusal(index=index, code=code, message=error.message))
+                refusals.append(refusal(index, error))
             else:
                 ids.append(request.instanceId)
         self._commit_gathered()

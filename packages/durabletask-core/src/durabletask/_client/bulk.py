@@ -14,6 +14,7 @@ from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from durabletask._client.calls import Call, unchanged
 from durabletask._client.health import status_code
 from durabletask._client.models import BulkStartError
+from durabletask.transport.additions import code_of
 
 # Servers give other callers their turn between two of these calls.
 _MOST_STARTS: Final = 2_000
@@ -22,7 +23,6 @@ _MOST_BYTES: Final = 2 * 1024 * 1024
 
 # The server did not look at any of the starts: it lacks the call, or a frame was too large for it.
 _NOT_TAKEN = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED)
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def started_ids(calls: Sequence[Call[str]], outcomes: Sequence[str | Exception]) -> list[str]:
@@ -115,7 +115,6 @@ def _ended(call: Call[str], outcome: str | Exception) -> str | Exception:
     return outcome
 
 
-def _error(refusal: additions_pb.StartRefusal) -> grpc.RpcError:
+def _error(refusal: additions_pb.Refusal) -> grpc.RpcError:
     """What a call of its own would have raised."""
-    code = _CODES.get(refusal.code, grpc.StatusCode.UNKNOWN)
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), refusal.message, "")
+    return grpc.aio.AioRpcError(code_of(refusal), grpc.aio.Metadata(), grpc.aio.Metadata(), refusal.message, "")

@@ -3,22 +3,13 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
-from durabletask_proto import scheduler_additions_pb2_grpc as additions_pb_grpc
+from durabletask.transport.additions import Stub
 
 TChannel = TypeVar("TChannel")
 
 _GRACE_SECONDS: Final = 30.0
-
-
-class _Stub:
-    """The calls of the protocol and those that our scheduler adds."""
-
-    def __init__(self, channel: Any) -> None:
-        for stub in (pb_grpc.TaskHubSidecarServiceStub(channel), additions_pb_grpc.SchedulerAdditionsStub(channel)):
-            vars(self).update(vars(stub))
 
 
 class ChannelKeeper(Generic[TChannel]):
@@ -44,12 +35,12 @@ class ChannelKeeper(Generic[TChannel]):
         self._clock = clock
         self._lock = threading.Lock()
         self._current = supplied
-        self._stub: Any = None
+        self._stub: Stub | None = None
         self._retired: list[tuple[float, TChannel]] = []
         self._replacing = False
         self._closed = False
 
-    def stub(self) -> Any:
+    def stub(self) -> Stub:
         """The stub of the present channel.
 
         Raises:
@@ -61,7 +52,7 @@ class ChannelKeeper(Generic[TChannel]):
             if self._current is None:
                 self._current = self._open_channel(self._replacing)
             if self._stub is None:
-                self._stub = _Stub(self._current)
+                self._stub = Stub(self._current)
             return self._stub
 
     def replace(self) -> None:

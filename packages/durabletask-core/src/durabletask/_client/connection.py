@@ -3,14 +3,13 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 import grpc
 import grpc.aio
-from durabletask_proto import additions
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
@@ -27,6 +26,7 @@ from durabletask.payload import (
     externalize_payloads,
     externalize_payloads_async,
 )
+from durabletask.transport.additions import announces
 from durabletask.transport.channels import ChannelSettings, open_aio_channel, open_channel
 
 T = TypeVar("T")
@@ -71,10 +71,6 @@ def _explained(call: Call[Any], error: grpc.RpcError) -> Exception | None:
             f"this server does not have {call.rpc}, which durabletask-scheduler has: {call.instead}"
         )
     return None
-
-
-def _announces_additions(initial_metadata: Iterable[tuple[str, Any]] | None) -> bool:
-    return (additions.HEADER, additions.VERSION) in [(key, value) for key, value in initial_metadata or ()]
 
 
 def _copies(messages: Sequence[Message]) -> list[Message]:
@@ -173,7 +169,7 @@ class Connection:
             except Exception:
                 # Whatever it is, the calls themselves will tell.
                 return False
-            self._additions = _announces_additions(greeting.initial_metadata())
+            self._additions = announces(greeting.initial_metadata())
             self._greeted = stub
         return self._additions
 
@@ -310,7 +306,7 @@ class AsyncConnection:
             except Exception:
                 # Whatever it is, the calls themselves will tell.
                 return False
-            self._additions = _announces_additions(await greeting.initial_metadata())
+            self._additions = announces(await greeting.initial_metadata())
             self._greeted = stub
         return self._additions
 

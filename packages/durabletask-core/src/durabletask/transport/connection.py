@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import grpc
-from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
-from durabletask_proto import scheduler_additions_pb2_grpc as additions_grpc
 from google.protobuf.message import Message
 
+from durabletask.transport.additions import Stub
 from durabletask.transport.alarm import AlarmClock
 
 CALL_DEADLINE = 60.0
@@ -54,23 +53,17 @@ class Connection:
         self._owned = channel is None
         self._lock = threading.Lock()
         self._channel = open_channel(False) if channel is None else channel
-        self._use(self._channel)
+        self._stub = Stub(self._channel)
         self._retired: list[grpc.Channel] = []
 
     @property
-    def stub(self) -> pb_grpc.TaskHubSidecarServiceStub:
+    def stub(self) -> Stub:
         """The stub of the channel in use; ask again for every call."""
         return self._stub
 
-    @property
-    def additions(self) -> additions_grpc.SchedulerAdditionsStub:
-        """The same for what our scheduler adds to the protocol."""
-        return self._additions
-
     def call(self, method: str, message: Message) -> FutureCall:
         """Send a unary call of the protocol, or of what our scheduler adds to it, without waiting for its answer."""
-        stub = self._stub if hasattr(self._stub, method) else self.additions
-        call: FutureCall = getattr(stub, method).future(message, timeout=CALL_DEADLINE)
+        call: FutureCall = getattr(self._stub, method).future(message, timeout=CALL_DEADLINE)
         return call
 
     def renew(self) -> None:
@@ -81,7 +74,7 @@ class Connection:
         with self._lock:
             retired, self._channel = self._channel, fresh
             self._retired.append(retired)
-        self._use(fresh)
+        self._stub = Stub(fresh)
         self._clock.call_later(CALL_DEADLINE, lambda: self._close_retired(retired))
 
     def close(self) -> None:
@@ -92,10 +85,6 @@ class Connection:
             channels, self._retired = [*self._retired, self._channel], []
         for channel in channels:
             channel.close()
-
-    def _use(self, channel: grpc.Channel) -> None:
-        self._stub = pb_grpc.TaskHubSidecarServiceStub(channel)
-        self._additions = additions_grpc.SchedulerAdditionsStub(channel)
 
     def _close_retired(self, channel: grpc.Channel) -> None:
         with self._lock:

@@ -14,6 +14,8 @@ from durabletask_proto import additions
 from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from google.protobuf.message import Message
 
+from durabletask.transport.additions import code_of
+
 METHOD = "CompleteWorkItems"
 MOST_BYTES = 1024 * 1024
 """Of the answers in one call; a larger one travels by itself."""
@@ -21,7 +23,6 @@ MOST_BYTES = 1024 * 1024
 _FIELDS: Mapping[str, str] = MappingProxyType(
     {"CompleteOrchestratorTask": "turn", "CompleteActivityTask": "activity", "CompleteEntityTask": "batch"}
 )
-_CODES: Mapping[int, grpc.StatusCode] = MappingProxyType({code.value[0]: code for code in grpc.StatusCode})
 
 
 class Single(Protocol):
@@ -66,7 +67,4 @@ def request(pack: Sequence[Single]) -> additions_pb.CompleteWorkItemsRequest:
 
 def refusals(response: additions_pb.CompleteWorkItemsResponse) -> dict[int, tuple[grpc.StatusCode, str]]:
     """Which of the pack the server refused, and why."""
-    return {
-        refusal.index: (_CODES.get(refusal.code, grpc.StatusCode.UNKNOWN), refusal.message)
-        for refusal in response.refusals
-    }
+    return {refusal.index: (code_of(refusal), refusal.message) for refusal in response.refusals}

@@ -12,6 +12,7 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf import empty_pb2
 
 from durabletask.grpc_options import GrpcWorkerResiliencyOptions
+from durabletask.transport.additions import announces
 from durabletask.transport.alarm import AlarmClock
 from durabletask.transport.backoff import full_jitter
 from durabletask.transport.connection import Connection, FutureCall, StreamCall
@@ -140,7 +141,7 @@ class WorkItemStream:
         abilities = self._hello()
         request = self._listener.request(abilities)
         if abilities.sends_packs:
-            self._read(self._connection.additions.GetWorkItemPacks(request), lambda pack: pack.items)
+            self._read(self._connection.stub.GetWorkItemPacks(request), lambda pack: pack.items)
         else:
             self._read(self._connection.stub.GetWorkItems(request), lambda work_item: (work_item,))
 
@@ -178,11 +179,11 @@ class WorkItemStream:
             return Abilities()
         except grpc.FutureCancelledError as error:
             raise ConnectionAbortedError("Hello was cancelled") from error
-        announced = {(key, value) for key, value in call.initial_metadata() or ()}
+        metadata = call.initial_metadata()
         return Abilities(
-            warm_runs=(warm.HEADER, warm.VERSION) in announced,
-            takes_packs=(additions.HEADER, additions.VERSION) in announced,
-            sends_packs=(additions.PACKS_HEADER, additions.VERSION) in announced,
+            warm_runs=(warm.HEADER, warm.VERSION) in [(key, value) for key, value in metadata or ()],
+            takes_packs=announces(metadata),
+            sends_packs=announces(metadata, additions.PACKS_HEADER),
         )
 
     def _hold(self, call: FutureCall | StreamCall) -> None:
