@@ -245,6 +245,10 @@ class _StreamSink:
     def send(self, message: Message) -> None:
         self._mailbox.post(self._take, message)
 
+    @property
+    def lends(self) -> bool:
+        return False
+
     def when_read(self, go_on: Callable[[], None]) -> None:
         self._mailbox.post(self._take, Mark(go_on))
 

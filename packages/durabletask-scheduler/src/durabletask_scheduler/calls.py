@@ -325,25 +325,60 @@ class StreamCall(InProcessCall):
     def __init__(self, home: CallHome, timeout: float | None = None, decode: Deserializer | None = None) -> None:
         super().__init__(home, timeout, decode)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._notify: Callable[[], None] = _nobody
         self._cut = False
+        self._at_end = False
         self.sink = _StreamSink(self._messages, weakref.ref(self))
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        if not self._cut:
-            # The deadline puts an end to it too: the channel's thread watches it.
-            message = self._messages.get()
-            if isinstance(message, Mark):
-                message.go_on()
-                return next(self)
-            if message is not _END and not self._cut:
-                return self._taken(message)
-            self._messages.put(_END)
+        # The deadline puts an end to it too: the channel's thread watches it.
+        message = _END if self._cut else self._read(self._messages.get())
+        if message is not _END:
+            return message
         if self.code() is grpc.StatusCode.OK:
             raise StopIteration
         raise self.error()
+
+    def notify(self, arrived: Callable[[], None]) -> None:
+        """Have it called when a message has arrived or the stream has ended; any thread, it must never block.
+
+        For receivers that :meth:`poll` instead of waiting for the next message.
+        """
+        self._notify = arrived
+        arrived()
+
+    @property
+    def is_polled(self) -> bool:
+        """Whether the receiver is told of messages; its threads then come back with their answers."""
+        return self._notify is not _nobody
+
+    def has_arrived(self) -> bool:
+        """Whether :meth:`poll` may have a message."""
+        return not self._at_end and not self._messages.empty()
+
+    def poll(self) -> Any:
+        """The next message if it is there, else None, also at the end of the stream; one caller at a time."""
+        try:
+            message = _END if self._cut or self._at_end else self._read(self._messages.get_nowait())
+        except queue.Empty:
+            return None
+        if message is not _END:
+            return message
+        self._at_end = True
+        return None
+
+    def _read(self, message: Any) -> Any:
+        """What the receiver gets for an entry of the queue; the end stays there for whoever asks next."""
+        while isinstance(message, Mark):
+            message.go_on()
+            message = self._messages.get()
+        if message is _END or self._cut:
+            self._messages.put(_END)
+            return _END
+        return self._taken(message)
 
     def __del__(self) -> None:
         if self._status is None:
@@ -355,14 +390,21 @@ class StreamCall(InProcessCall):
 
     def refuse(self, code: grpc.StatusCode, details: str) -> None:
         super().refuse(code, details)
-        self._messages.put(_END)
+        self._end_messages()
 
     def _end_here(self, code: grpc.StatusCode, details: str) -> bool:
         if not super()._end_here(code, details):
             return False
         self._cut = True
-        self._messages.put(_END)
+        self._end_messages()
         return True
+
+    def arrived(self) -> None:
+        self._notify()
+
+    def _end_messages(self) -> None:
+        self._messages.put(_END)
+        self._notify()
 
 
 class _StreamSink:
@@ -373,8 +415,15 @@ class _StreamSink:
         self._call = call
 
     def send(self, message: Message) -> None:
-        if self._call() is not None:
+        call = self._call()
+        if call is not None:
             self._messages.put(message)
+            call.arrived()
+
+    @property
+    def lends(self) -> bool:
+        call = self._call()
+        return call is not None and call.is_polled
 
     def when_read(self, go_on: Callable[[], None]) -> None:
         if self._call() is not None:
@@ -384,3 +433,7 @@ class _StreamSink:
         call = self._call()
         if call is not None:
             call.end(error)
+
+
+def _nobody() -> None:
+    """The receiver waits for messages."""

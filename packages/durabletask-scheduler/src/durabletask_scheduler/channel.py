@@ -120,6 +120,11 @@ class InProcessChannel(grpc.Channel):
     def __del__(self) -> None:
         self._callbacks.stop()
 
+    @property
+    def lending(self) -> Any:
+        """What a worker lends its threads to, so that fewer have to be woken: the scheduler's engine, or None."""
+        return getattr(self._service, "lending", None)
+
     def check_open(self) -> None:
         """Raises ChannelClosed after ``close``."""
         if self._closed:

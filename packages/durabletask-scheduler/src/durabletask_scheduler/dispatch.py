@@ -174,6 +174,11 @@ class Stream:
         self.last_sent = now
         self._sink = sink
 
+    @property
+    def lends(self) -> bool:
+        """Whether the worker lends its threads to the engine; see ``Engine.help``."""
+        return self._sink.lends
+
     def send(self, message: Message, now: int) -> None:
         self.last_sent = now
         self._sink.send(message)

@@ -1,4 +1,7 @@
-"""The engine: one thread that owns the state of the hub and the writing side of the store.
+"""The engine: it owns the state of the hub and the writing side of the store; one thread at a time works on it.
+
+That is the engine's own thread, or one that a worker of this process lends (:meth:`Engine.help`): waking a thread
+costs more than most ticks do. Whoever holds the baton works; nobody waits for it except the engine's own thread.
 
 One tick: run the commands that have gathered (client requests, workers' answers), fire what is due,
 hand out orchestrator turns, write all commits as one group, and only then answer, wake waiters and
@@ -19,16 +22,17 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
 from durabletask_scheduler.alarms import Alarms
-from durabletask_scheduler.clock import UnderWay
+from durabletask_scheduler.clock import SystemClock, UnderWay
 from durabletask_scheduler.group import AfterWrite, Group, logger, send_reply
 from durabletask_scheduler.hub import delivery, views
 from durabletask_scheduler.hub.entity_ids import is_entity
 from durabletask_scheduler.hub.model import Commit, Context, HubError, Message
-from durabletask_scheduler.hub.times import SECOND
+from durabletask_scheduler.hub.times import LATEST, SECOND
 from durabletask_scheduler.ids import Ids
 from durabletask_scheduler.inbox import Inbox
 from durabletask_scheduler.instances import Entry, Instances, Name
@@ -37,13 +41,22 @@ from durabletask_scheduler.linger import Linger
 from durabletask_scheduler.rpc import Reply
 from durabletask_scheduler.storage import Storage, StorageError
 from durabletask_scheduler.waiters import Waiters
+from durabletask_scheduler.watch import WATCH_SECONDS, Watch
 from durabletask_scheduler.workdesk import WorkDesk
 
-_LONGEST_SLEEP = 60.0
+_LONGEST_SLEEP = 60
 _LOADS_PER_TICK = 256
 _LONGEST_RETRY = 30 * SECOND
+_MOST_ROUNDS = 64
 
 Run = Callable[[], "ProtoMessage | None"]
+Result = TypeVar("Result")
+
+
+class _Lent(threading.local):
+    """Attributes: quiet: what this thread submits does not wake the engine's."""
+
+    quiet = False
 
 
 # Made for every call and never changed. Not frozen: that makes making one three times as dear.
@@ -61,7 +74,7 @@ class Command:
 
 
 class Engine:
-    """One engine over one store. Everything but :meth:`submit` belongs to its thread."""
+    """One engine over one store. Everything but :meth:`submit` and the lending belongs to whoever has the baton."""
 
     def __init__(self, storage: Storage, options: ServiceOptions) -> None:
         self.storage = storage
@@ -72,10 +85,20 @@ class Engine:
             storage, max_idle=options.idle_instances, max_history_bytes=options.history_cache_bytes
         )
         self.desk = WorkDesk(self)
-        self._commands: Inbox[Command | None] = Inbox()
-        self._gate = threading.Lock()
+        self._commands: Inbox[Command] = Inbox()
+        # Reentrant, because a collection of garbage in the midst of it may end a call, which submits a command.
+        self._gate = threading.RLock()
         self._accepting = False
+        self._baton = threading.Lock()
+        self._ended = False
         self._thread: threading.Thread | None = None
+        self._lent = _Lent()
+        self._standby: list[Callable[[], None]] = []
+        self._watch = Watch()
+        self._wakes_at = 0
+        self._rest = 0.0
+        self._lingers_for = 0.0
+        self._progress = 0
         self._group = Group()
         self._touched: dict[Entry, None] = {}
         self._in_command: dict[Entry, None] = {}
@@ -109,7 +132,7 @@ class Engine:
             name = (waiting.task_hub, waiting.instance_id)
             self.alarms.set(name, waiting.wake_at, partial(self._to_load.append, name))
         self._accepting = True
-        self.options.clock.attach(partial(self.submit, Command(_nothing)))
+        self.options.clock.attach(self._commands.ring)
         self._thread = threading.Thread(target=self._loop, name="durabletask-engine", daemon=True)
         self._thread.start()
 
@@ -117,7 +140,7 @@ class Engine:
         """Finish the current group, then answer UNAVAILABLE to whoever is left; True once done."""
         with self._gate:
             self._accepting = False
-        self._commands.put(None)
+        self._commands.ring()
         if self._thread is None:
             return True
         self._thread.join(timeout)
@@ -127,7 +150,9 @@ class Engine:
         """Any thread: have it run on the engine thread, soon and in order of submission."""
         with self._gate:
             if self._accepting:
-                self._commands.put(command)
+                self._commands.put_quietly(command)
+                if not self._lent.quiet:
+                    self._call_for_work()
                 return
         if command.reply is not None:
             send_reply(command.reply, None, _stopped())
@@ -179,76 +204,172 @@ class Engine:
         """
         self._group.after.append((reply, action))
 
+    # -- lent threads -------------------------------------------------------------------------
+
+    @property
+    def borrows(self) -> bool:
+        """Whether lent threads are of use: with a clock that is not the system's, only the engine's thread moves it."""
+        return isinstance(self.options.clock, SystemClock)
+
+    def quietly(self, call: Callable[[], Result]) -> Result:
+        """Make a call whose commands do not wake the engine's thread: the caller helps soon, or leaves them."""
+        self._lent.quiet = True
+        try:
+            return call()
+        finally:
+            self._lent.quiet = False
+
+    def stand_by(self, call: Callable[[], None], *, on: bool) -> None:
+        """A thread that can be called to :meth:`help` instead of the engine's own; ``call`` must not block.
+
+        Args:
+            on: whether it can be called from now on.
+        """
+        with self._gate:
+            self._standby = [other for other in self._standby if other != call] + [call] * on
+
+    def _call_for_work(self) -> None:
+        # Whoever has the baton looks for commands after letting it go.
+        if self._baton.locked():
+            return
+        if not self._standby:
+            self._commands.ring()
+            return
+        self._standby[-1]()
+        self.leave()
+
+    def help(self, between: Callable[[], bool]) -> None:
+        """Work on what has gathered, on the caller's thread, unless another thread is at it: then that one sees to it.
+
+        Args:
+            between: called between handing out turns and writing, without the baton: what it answers shares the
+                write. Returns whether there was anything to do.
+        """
+        for _ in range(_MOST_ROUNDS):
+            if self._commands.empty() or not self._take(self._begin, blocking=False):
+                return
+            self.leave()
+            while between() and self._take(self._begin, blocking=False):
+                continue
+            if not self._take(self._finish, blocking=False):
+                return
+        self._commands.ring()
+
+    def leave(self) -> None:
+        """Something is left undone, for the caller to come back to or, if that takes long, for the engine's thread."""
+        if self._watch.leave():
+            self._commands.ring()
+
     # -- the tick -----------------------------------------------------------------------------
+
+    def _take(self, step: Callable[[], None], *, blocking: bool = True) -> bool:
+        """Take the baton for one step. Whoever lets it go looks for new commands then: others may have left some.
+
+        Returns:
+            False if somebody else has it, or the engine has ended.
+        """
+        if not self._baton.acquire(blocking=blocking):
+            return False
+        try:
+            if self._ended:
+                return False
+            step()
+            return True
+        except BaseException:
+            self._break_down()
+            return False
+        finally:
+            self._baton.release()
 
     def _loop(self) -> None:
         try:
-            while self._tick(self._gather()):
-                pass
+            while not self._ended:
+                # What was left while this thread had the baton is not called for by anybody.
+                patience = self._rest if self._commands.empty() else 0.0
+                if self._commands.wait(patience) or not self._others_see_to_it():
+                    self._round()
         except BaseException:
-            logger.critical("The engine stopped because of an unexpected error", exc_info=True)
-            with self._gate:
-                self._accepting = False
-            self.options.on_failure()
-            raise
-        finally:
-            self._shut_down()
+            self._take(self._break_down)
 
-    def _gather(self) -> list[Command | None]:
-        """Wait for a command or until something is due; then take all that have gathered."""
-        gathered: list[Command | None] = []
-        try:
-            gathered.append(self._commands.get(timeout=self._patience()))
-        except queue.Empty:
-            return gathered
-        # Only this thread takes commands out, so what is there stays.
-        while len(gathered) < self.options.commands_per_tick and not self._commands.empty():
-            gathered.append(self._commands.get_nowait())
-        return gathered
+    def _others_see_to_it(self) -> bool:
+        """The wait was over without a call: whether lent threads go on with what they have left."""
+        if not self._watch.on or self.options.clock.now() >= self._wakes_at:
+            return False
+        return self._watch.is_well(self._progress, at_rest=self._commands.empty() and not self._group.has_work)
+
+    def _round(self) -> None:
+        """One tick on the engine's own thread."""
+        self._rest = 0.0
+        self._take(self._begin_round)
+        if self._rest > 0:
+            return
+        if self._lingers_for > 0:
+            self._linger_for_answers(self._lingers_for)
+        self._take(self._end_round)
+
+    def _begin_round(self) -> None:
+        self._wakes_at = 0
+        self._watch.begin()
+        self._begin()
+        self._lingers_for = self._linger.patience(len(self._group.commits), self.desk.turns_out)
+        if self._lingers_for > 0 and self._accepting and self.desk.answers_come_by_themselves:
+            # Those threads will write the group, unless they are held up.
+            self._watch.leave()
+            self._watch.begin()
+            self._rest = self._patience()
+
+    def _end_round(self) -> None:
+        self._finish()
+        if not self._accepting and self._commands.empty():
+            self._shut_down()
+            return
+        self._rest = self._patience()
 
     def _patience(self) -> float:
+        """For how many seconds this thread may sleep."""
         if self._to_load or not self._commands.empty():
+            self._wakes_at = 0
             return 0.0
-        return min(self.options.clock.patience(self.alarms.next_at(), self._under_way), _LONGEST_SLEEP)
+        due = self.alarms.next_at()
+        patience = min(self.options.clock.patience(due, self._under_way), _LONGEST_SLEEP)
+        self._wakes_at = min(due or LATEST, self.now + _LONGEST_SLEEP * SECOND)
+        return min(patience, WATCH_SECONDS) if self._watch.on else patience
 
     def _under_way(self) -> UnderWay:
         turns, activities = self.desk.in_flight()
         return UnderWay(turns, activities, len(self.waiters))
 
-    def _tick(self, commands: list[Command | None]) -> bool:
+    def _begin(self) -> None:
+        self._progress += 1
         self._advance_clock()
-        for command in commands:
-            if command is not None:
-                self._execute(command)
+        self._run_gathered()
         self._fire_due()
         self._load_some()
         self._execute(self._hand_out_turns)
-        commands.extend(self._linger_for_answers())
+
+    def _finish(self) -> None:
+        self._progress += 1
         self._write()
         self._execute(self._hand_out_after_write)
         self._settle()
-        return None not in commands
+        if self._to_load or (self.alarms.next_at() or LATEST) < self._wakes_at:
+            self._commands.ring()
 
-    def _linger_for_answers(self) -> list[Command | None]:
+    def _run_gathered(self) -> None:
+        for _ in range(self.options.commands_per_tick):
+            if self._commands.empty():
+                return
+            self._execute(self._commands.get_nowait())
+
+    def _linger_for_answers(self, patience: float) -> None:
         """Let the answers to the turns that have just left share the write; see ``linger``."""
-        extra: list[Command | None] = []
         turns_out = self.desk.turns_out
-        patience = self._linger.patience(len(self._group.commits), turns_out)
-        if patience <= 0:
-            return extra
         end = time.monotonic() + patience
-        while self.desk.turns_out and None not in extra and (left := end - time.monotonic()) > 0:
-            try:
-                command = self._commands.get(timeout=left)
-            except queue.Empty:
-                break
-            extra.append(command)
-            if command is not None:
-                self._execute(command)
+        while self.desk.turns_out and self._accepting and (left := end - time.monotonic()) > 0:
+            self._commands.wait(left)
+            self._take(self._run_gathered)
         self._linger.waited(answered=self.desk.turns_out < turns_out)
-        if extra:
-            self._execute(self._hand_out_turns)
-        return extra
+        self._take(partial(self._execute, self._hand_out_turns))
 
     def _execute(self, command: Command) -> None:
         group, before = self._group, len(self._group.commits)
@@ -371,7 +492,19 @@ class Engine:
         self.instances.shrink()
         self.desk.entities.settle()
 
+    def _break_down(self) -> None:
+        """An unexpected error: what is in memory cannot be trusted any more."""
+        logger.critical("The engine stopped because of an unexpected error", exc_info=True)
+        with self._gate:
+            self._accepting = False
+        self.options.on_failure()
+        self._shut_down()
+        self._commands.ring()
+
     def _shut_down(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
         error = _stopped()
         # After an unexpected error there is a group that will never be written.
         self._group.fail(error)
@@ -382,7 +515,7 @@ class Engine:
         try:
             while True:
                 command = self._commands.get_nowait()
-                if command is not None and command.reply is not None:
+                if command.reply is not None:
                     send_reply(command.reply, None, error)
         except queue.Empty:
             pass
@@ -455,7 +588,3 @@ def _internal(error: Exception) -> HubError:
 
 def _stopped() -> HubError:
     return HubError("UNAVAILABLE", "the scheduler is not running; try again when it is")
-
-
-def _nothing() -> None:
-    """A command that only ends the engine's wait."""

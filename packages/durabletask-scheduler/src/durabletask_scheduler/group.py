@@ -34,6 +34,10 @@ class Group:
     after: list[tuple[Reply, AfterWrite]] = field(default_factory=list)
     finished: list[Instance] = field(default_factory=list)
 
+    @property
+    def has_work(self) -> bool:
+        return bool(self.commits or self.answers or self.after)
+
     def fail(self, error: HubError) -> None:
         """Tell those who wanted a change that nothing of the group happened."""
         for reply, _, _ in self.answers:

@@ -22,6 +22,7 @@ class Inbox(Generic[Item]):
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
         self._asleep = False
+        self._rung = False
         # Held unless somebody has rung it; the taker waits for it.
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -29,10 +30,30 @@ class Inbox(Generic[Item]):
     def put(self, item: Item) -> None:
         """Any thread, also in the midst of another ``put`` (a collection of garbage may come then)."""
         self._items.append(item)
+        self.ring()
+
+    def put_quietly(self, item: Item) -> None:
+        """As :meth:`put`, but a taker that is asleep sleeps on: whoever puts it sees to it that it is taken."""
+        self._items.append(item)
+
+    def ring(self) -> None:
+        """Any thread: end the wait of the taker, or the next one."""
+        self._rung = True
         if self._asleep:
             # Somebody else may have rung it just now.
             with contextlib.suppress(RuntimeError):
                 self._bell.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Until something is put or somebody rings, at most ``timeout`` seconds; it may end early.
+
+        Returns:
+            whether anybody has called for the taker; putting quietly is not calling.
+        """
+        if not self._rung:
+            self._sleep(min(timeout, threading.TIMEOUT_MAX))
+        rung, self._rung = self._rung, False
+        return rung
 
     def get(self, timeout: float | None = None) -> Item:
         """The next item; waits for it if need be.
@@ -45,10 +66,10 @@ class Inbox(Generic[Item]):
         """
         end = None if timeout is None else time.monotonic() + timeout
         while not self._items:
-            left = -1.0 if end is None else min(end - time.monotonic(), threading.TIMEOUT_MAX)
-            if end is not None and left <= 0:
+            left = threading.TIMEOUT_MAX if end is None else end - time.monotonic()
+            if left <= 0:
                 raise Empty
-            self._sleep(left)
+            self.wait(left)
         return self._items.popleft()
 
     def get_nowait(self) -> Item:
@@ -69,7 +90,7 @@ class Inbox(Generic[Item]):
         self._asleep = True
         try:
             # What came before the line above has not rung.
-            if not self._items:
+            if not self._rung:
                 self._bell.acquire(timeout=seconds)
         finally:
             self._asleep = False

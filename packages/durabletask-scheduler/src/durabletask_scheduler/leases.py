@@ -27,6 +27,11 @@ class Leases(Generic[AnyHolder]):
         """How many turns have left since the last write and are not answered."""
         return len(self._turns_out)
 
+    @property
+    def answers_come_by_themselves(self) -> bool:
+        """Whether these turns are with workers that lend their threads: they come back and finish the tick."""
+        return all(self._turns[token].stream.lends for token in self._turns_out)
+
     def turns_left_behind(self) -> None:
         """A write begins."""
         self._turns_out.clear()

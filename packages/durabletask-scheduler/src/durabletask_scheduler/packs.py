@@ -23,6 +23,10 @@ class PackSink:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
 
+    @property
+    def lends(self) -> bool:
+        return self._sink.lends
+
     def send(self, message: Message) -> None:
         self._sink.send(additions_pb.WorkItemPack(items=[cast(pb.WorkItem, message)]))
 

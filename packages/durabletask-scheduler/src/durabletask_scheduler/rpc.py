@@ -39,6 +39,11 @@ class Sink(Protocol):
     After ``close``, or once the caller has cancelled, anything more that arrives is to be ignored.
     """
 
+    @property
+    def lends(self) -> bool:
+        """Whether the receiver's threads come back to the scheduler by themselves with what they have to say."""
+        ...
+
     def send(self, message: Message) -> None: ...
 
     def when_read(self, go_on: Callable[[], None]) -> None:

@@ -115,6 +115,11 @@ class SchedulerService:
         if not stopped:
             raise TimeoutError(f"the scheduler did not stop within {timeout} s; a write or a query is still under way")
 
+    @property
+    def lending(self) -> Engine | None:
+        """What borrows the threads of workers in this process; None if it needs none."""
+        return self._engine if self._engine.borrows else None
+
     def initial_metadata(self, rpc: str) -> tuple[tuple[str, str], ...]:
         """Initial metadata of the answers to a call."""
         return _HELLO_METADATA if rpc == "Hello" else ()

@@ -236,6 +236,10 @@ class _Gate:
         if not self.shut:
             self._sink.send(message)
 
+    @property
+    def lends(self) -> bool:
+        return self._sink.lends
+
     def when_read(self, go_on: Callable[[], None]) -> None:
         if not self.shut:
             self._sink.when_read(go_on)

@@ -74,6 +74,10 @@ class WorkDesk:
         """How many turns have left since the last write and are not answered."""
         return self._leases.turns_out
 
+    @property
+    def answers_come_by_themselves(self) -> bool:
+        return self._leases.answers_come_by_themselves
+
     def in_flight(self) -> tuple[int, int]:
         """How many turns, and how many activities, workers have whose streams are open and whose answers count."""
         held = [

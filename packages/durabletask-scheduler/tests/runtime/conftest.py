@@ -49,6 +49,10 @@ class Sink:
     def send(self, message: Message) -> None:
         self._messages.put(message)
 
+    @property
+    def lends(self) -> bool:
+        return False
+
     def when_read(self, go_on: Callable[[], None]) -> None:
         self.go_on = go_on
         if not self.slow:

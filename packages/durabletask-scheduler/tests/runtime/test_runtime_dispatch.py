@@ -320,6 +320,8 @@ def test_an_abandoned_activity_comes_back_after_a_pause(runtime, do):
 
 def test_a_transport_that_fails_to_take_a_work_item_loses_its_stream(runtime, caplog):
     class Broken:
+        lends = False
+
         def send(self, message):
             raise RuntimeError("the pipe burst")
 

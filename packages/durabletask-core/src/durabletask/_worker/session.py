@@ -26,6 +26,7 @@ from durabletask.payload import PayloadStore
 from durabletask.transport.alarm import AlarmClock
 from durabletask.transport.completions import Outbox, RetryDelays
 from durabletask.transport.connection import CALL_DEADLINE, Connection
+from durabletask.transport.lane import Lane
 from durabletask.transport.outages import OutageLog
 from durabletask.transport.stream import Abilities, StreamOptions, WorkItemStream
 
@@ -113,13 +114,15 @@ class Session:
         self._intake = intake
         self._logger = logger
         self._clock = AlarmClock(logger)
-        self._connection = Connection(server.open_channel, server.channel, self._clock)
+        lane = Lane()
+        self._connection = Connection(server.open_channel, server.channel, self._clock, lane)
         self._outbox = Outbox(self._connection.call, self._clock, logger, server.delays)
         self._ledger = Ledger(self._outbox, logger)
         self._runs: WarmRuns[Run] = WarmRuns(limits.maximum_cached_orchestrations, self._dispose)
-        self._threads = ThreadPool(limits.maximum_thread_pool_workers, "DurableTask", logger)
-        self._batch_threads = ThreadPool(limits.maximum_thread_pool_workers, "DurableTaskEntity", logger)
-        self._process_threads = ThreadPool(limits.maximum_process_pool_workers, "DurableTaskProcess", logger)
+        self._threads = ThreadPool(limits.maximum_thread_pool_workers, "DurableTask", logger, lane)
+        lane.call_first(self._threads.call)
+        self._batch_threads = ThreadPool(limits.maximum_thread_pool_workers, "DurableTaskEntity", logger, lane)
+        self._process_threads = ThreadPool(limits.maximum_process_pool_workers, "DurableTaskProcess", logger, lane)
         self._processes = ProcessPool(limits.maximum_process_pool_workers, code.activities.options, logger)
         self._loop = LoopThread("DurableTaskLoop", logger)
         self._payloads = Payloads(code.payload_store)
@@ -133,7 +136,7 @@ class Session:
             "entityRequestV2": self._batches.handle,
         }
         outages = OutageLog(logger, server.address, server.stream.resiliency.reconnect_backoff_cap_seconds)
-        self._stream = WorkItemStream(self._connection, self, server.stream, self._clock, outages)
+        self._stream = WorkItemStream(self._connection, self, server.stream, self._clock, outages, lane)
         self._reader = threading.Thread(target=self._stream.run, name="DurableTaskWorker", daemon=True)
 
     def _new_turns(self, code: UserCode) -> Turns:

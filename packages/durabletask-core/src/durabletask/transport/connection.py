@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
@@ -9,6 +10,7 @@ from google.protobuf.message import Message
 
 from durabletask.transport.additions import Stub
 from durabletask.transport.alarm import AlarmClock
+from durabletask.transport.lane import Lane, Lending
 
 CALL_DEADLINE = 60.0
 """Seconds a completion, an abandonment or a history download may take before it counts as failed."""
@@ -43,13 +45,19 @@ class Connection:
             ``channel`` is given.
         channel: The user's channel, or None.
         clock: Closes retired channels when their last call must have ended.
+        lane: How calls are made where the channel's scheduler borrows threads.
     """
 
     def __init__(
-        self, open_channel: Callable[[bool], grpc.Channel], channel: grpc.Channel | None, clock: AlarmClock
+        self,
+        open_channel: Callable[[bool], grpc.Channel],
+        channel: grpc.Channel | None,
+        clock: AlarmClock,
+        lane: Lane | None = None,
     ) -> None:
         self._open_channel = open_channel
         self._clock = clock
+        self._lane = lane or Lane()
         self._owned = channel is None
         self._lock = threading.Lock()
         self._channel = open_channel(False) if channel is None else channel
@@ -63,8 +71,14 @@ class Connection:
 
     def call(self, method: str, message: Message) -> FutureCall:
         """Send a unary call of the protocol, or of what our scheduler adds to it, without waiting for its answer."""
-        call: FutureCall = getattr(self._stub, method).future(message, timeout=CALL_DEADLINE)
-        return call
+        start: Callable[..., FutureCall] = getattr(self._stub, method).future
+        return self._lane.send(partial(start, message, timeout=CALL_DEADLINE))
+
+    @property
+    def lending(self) -> Lending | None:
+        """What the channel's scheduler offers to worker threads, if it is in this process."""
+        lending: Lending | None = getattr(self._channel, "lending", None)
+        return lending
 
     def renew(self) -> None:
         """Open a fresh channel; calls under way on the old one still get their answers."""

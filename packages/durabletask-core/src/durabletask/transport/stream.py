@@ -16,6 +16,7 @@ from durabletask.transport.additions import announces
 from durabletask.transport.alarm import AlarmClock
 from durabletask.transport.backoff import full_jitter
 from durabletask.transport.connection import Connection, FutureCall, StreamCall
+from durabletask.transport.lane import Lane
 from durabletask.transport.outages import OutageLog
 
 
@@ -70,6 +71,7 @@ class WorkItemStream:
         options: Deadlines and thresholds.
         clock: Watches for silence.
         outages: Reports lost and regained connections.
+        lane: Takes the work items where the scheduler borrows threads.
     """
 
     def __init__(
@@ -79,12 +81,14 @@ class WorkItemStream:
         options: StreamOptions,
         clock: AlarmClock,
         outages: OutageLog,
+        lane: Lane | None = None,
     ) -> None:
         self._connection = connection
         self._listener = listener
         self._options = options
         self._clock = clock
         self._outages = outages
+        self._lane = lane or Lane()
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._call: FutureCall | StreamCall | None = None
@@ -145,14 +149,22 @@ class WorkItemStream:
         else:
             self._read(self._connection.stub.GetWorkItems(request), lambda work_item: (work_item,))
 
-    def _read(self, stream: StreamCall, work_items: Callable[[Any], Iterable[pb.WorkItem]]) -> None:
+    def _read(self, stream: Any, work_items: Callable[[Any], Iterable[pb.WorkItem]]) -> None:
         self._hold(stream)
         self._silence.begin(armed=self._pings_expected)
+        lending = self._connection.lending
+        if lending is not None:
+            self._lane.serve(lending, stream, self._take_unless_closing)
+            return
         for message in stream:
             for work_item in work_items(message):
                 self._take(work_item)
                 if self._closing.is_set():
                     return
+
+    def _take_unless_closing(self, work_item: pb.WorkItem) -> None:
+        if not self._closing.is_set():
+            self._take(work_item)
 
     def _take(self, work_item: pb.WorkItem) -> None:
         if not self._messages:

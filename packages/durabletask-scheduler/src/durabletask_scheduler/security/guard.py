@@ -91,6 +91,10 @@ class _WatchedSink:
             # The transport ends the stream, which gives back what was not sent.
             self.close(HubError("UNAUTHENTICATED", _UNAUTHENTICATED))
 
+    @property
+    def lends(self) -> bool:
+        return self._sink.lends
+
     def when_read(self, go_on: Callable[[], None]) -> None:
         self._sink.when_read(go_on)
 

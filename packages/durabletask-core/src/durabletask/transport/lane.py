@@ -1,0 +1,199 @@
+"""How a worker lends its threads to a scheduler in the same process.
+
+Waking a thread costs more than most turns do. Over a network one thread reads work items and the server has
+threads of its own; in one process a worker's thread that has just answered something carries on: it does the
+scheduler's work on the answer, runs the turn that comes of it, and takes the next activity, without any other
+thread being woken. The scheduler offers this with a ``lending`` attribute of its channels.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Lending(Protocol):
+    """The scheduler, as lent threads see it."""
+
+    def quietly(self, call: Callable[[], Result]) -> Result:
+        """Make a call that does not wake the scheduler's own thread; :meth:`help` or :meth:`leave` must follow."""
+
+    def help(self, between: Callable[[], bool]) -> None:
+        """Do the scheduler's work that has gathered; ``between`` runs what it hands out meanwhile, if anything."""
+
+    def stand_by(self, call: Callable[[], None], *, on: bool) -> None:
+        """``call`` wakes a thread that helps then; or, with ``on=False``, does not any more."""
+
+    def leave(self) -> None:
+        """What has gathered is left to others, because this thread has something else to do first."""
+
+
+class Polled(Protocol):
+    """A stream in the same process, which is asked for messages instead of waited for."""
+
+    def __next__(self) -> Any: ...
+    def notify(self, arrived: Callable[[], None]) -> None: ...
+    def has_arrived(self) -> bool: ...
+    def poll(self) -> Any: ...
+    def is_active(self) -> bool: ...
+
+
+class _Mine(threading.local):
+    """What this thread is to the lane.
+
+    Attributes:
+        member: it belongs to the worker, and settles what it answers.
+        helps: it is at the scheduler's work and will look for messages afterwards.
+        owes: the scheduler that it has sent something quietly and has not helped since.
+    """
+
+    member = False
+    helps = False
+    owes: Lending | None = None
+
+
+class Lane:
+    """Where the threads of one worker take over from each other; without a lending scheduler it does nothing.
+
+    Messages are taken by one thread at a time, in order, on whichever thread is at hand.
+    """
+
+    def __init__(self) -> None:
+        self._mine = _Mine()
+        self._lending: Lending | None = None
+        self._call: Polled | None = None
+        self._take: Callable[[Any], None] = _nothing
+        self._gate = threading.Lock()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._rung = False
+        self._call_member: Callable[[Callable[[], None]], bool] = _nobody
+        self._fault: Exception | None = None
+
+    def join(self) -> None:
+        """The calling thread belongs to the worker from now on."""
+        self._mine.member = True
+
+    def call_first(self, call: Callable[[Callable[[], None]], bool]) -> None:
+        """Give work to a thread of the worker with ``call``, if it has one that is free; else the reader's does it.
+
+        A thread that runs activities can go on with the activity that comes of the work.
+        """
+        self._call_member = call
+
+    def send(self, call: Callable[[], Result]) -> Result:
+        """Make a call that answers a work item."""
+        lending = self._lending
+        if lending is None or not self._mine.member:
+            return call()
+        self._mine.owes = lending
+        return lending.quietly(call)
+
+    def answered(self, *, busy: bool) -> None:
+        """A thread of the worker has done a piece of work and perhaps answered it.
+
+        Args:
+            busy: it has another one to do at once.
+        """
+        lending = self._mine.owes
+        if lending is None:
+            return
+        if busy:
+            lending.leave()
+        else:
+            self._help(lending)
+            self._settle(lending)
+
+    def serve(self, lending: Lending, call: Polled, take: Callable[[Any], None]) -> None:
+        """Take the messages of a stream until it ends, here and on the threads that :meth:`join`.
+
+        Raises:
+            grpc.RpcError: The stream ended with an error.
+        """
+        self._call, self._take, self._fault = call, take, None
+        self._lending = lending
+        self.join()
+        try:
+            call.notify(self._arrived)
+            lending.stand_by(self._ring, on=True)
+            while call.is_active() and self._fault is None:
+                self._bell.get()
+                self._look(lending)
+        finally:
+            lending.stand_by(self._ring, on=False)
+            self._lending = None
+            # Another thread may be in the midst of a turn, and there may be more.
+            with self._gate:
+                self._take_all(call)
+                self._call = None
+            self._help(lending)
+        if self._fault is not None:
+            raise self._fault
+        try:
+            next(call)
+        except StopIteration:
+            return
+
+    def _arrived(self) -> None:
+        """On the scheduler's thread, whichever that is now: somebody must look, unless somebody will anyway."""
+        if self._call is not None and not self._call.is_active():
+            self._bell.put(None)
+        elif not self._mine.helps:
+            self._ring()
+
+    def _ring(self) -> None:
+        """Have a thread of the worker look for messages and for the scheduler's work."""
+        lending = self._lending
+        if lending is None or self._rung:
+            return
+        self._rung = True
+        if not self._call_member(partial(self._look, lending)):
+            self._bell.put(None)
+
+    def _look(self, lending: Lending) -> None:
+        self._rung = False
+        self._help(lending)
+        self._settle(lending)
+
+    def _settle(self, lending: Lending) -> None:
+        while self._drain():
+            self._help(lending)
+
+    def _help(self, lending: Lending) -> None:
+        self._mine.helps = True
+        self._mine.owes = None
+        try:
+            lending.help(self._drain)
+        finally:
+            self._mine.helps = False
+
+    def _drain(self) -> bool:
+        """Take what has arrived, unless another thread is at it: then that one sees to it. Whether there was any."""
+        call, found = self._call, False
+        while call is not None and call.has_arrived() and self._gate.acquire(blocking=False):
+            try:
+                found = self._take_all(call) or found
+            finally:
+                self._gate.release()
+        return found
+
+    def _take_all(self, call: Polled) -> bool:
+        found = False
+        try:
+            while self._fault is None and (message := call.poll()) is not None:
+                found = True
+                self._take(message)
+        except Exception as error:
+            self._fault = error
+            self._bell.put(None)
+        return found
+
+
+def _nobody(_: object) -> bool:
+    return False
+
+
+def _nothing(_: object) -> None:
+    """Nothing is served yet."""
