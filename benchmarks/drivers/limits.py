@@ -1,4 +1,4 @@
-"""What the machine allows: an fsync, and the rows of W1 written by SQLite without any engine.
+"""What the machine allows: an fsync, the rows of W1 written by SQLite without any engine, and messages alone.
 
 The workload ``L`` is this system's only one.
 """
@@ -10,7 +10,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from drivers import meter
+from drivers import floor, meter
 from drivers.protocol import Figures, Request, serve
 
 FSYNCS = 200
@@ -23,6 +23,7 @@ def limits(request: Request) -> Figures:
     return {
         "fsync_us": _fsync_seconds(request.folder) * 1e6,
         "sql_w1_per_s": _life_cycles(request.folder / "limit.db", request.parameters["count"]),
+        **floor.microseconds(request.parameters["messages"]),
     }
 
 

@@ -86,7 +86,14 @@ SYSTEMS: tuple[System, ...] = (
         python=sys.executable,
     ),
     System("dbos", "DBOS WAL", "drivers.dbos_driver", {}, ("dbos", DBOS), "DBOS 3.4 on SQLite, WAL, synchronous=FULL"),
-    System("limits", "limits", "drivers.limits", {}, None, "plain sqlite3: an fsync, and W1's rows without an engine"),
+    System(
+        "limits",
+        "limits",
+        "drivers.limits",
+        {},
+        None,
+        "an fsync; W1's rows, and messages, without an engine",
+    ),
 )
 
 ABSENT = {

@@ -244,8 +244,14 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload(
         name="L",
         title="limits of this machine",
-        metrics=(Metric("fsync_us", "one fsync", "us"), _rate("sql_w1_per_s", "W1 as SQL only, 500 a transaction")),
-        quick={"count": 10_000},
-        full={"count": 30_000},
+        metrics=(
+            Metric("fsync_us", "one fsync", "us"),
+            _rate("sql_w1_per_s", "W1 as SQL only, 500 a transaction"),
+            Metric("floor_w1a_us", "W1a as messages only, CPU", "us"),
+            Metric("floor_w2_us", "a step of W2 as messages only, CPU", "us"),
+            Metric("floor_w3_us", "an activity of W3 as messages only, CPU", "us"),
+        ),
+        quick={"count": 10_000, "messages": 500},
+        full={"count": 30_000, "messages": 1_000},
     ),
 )

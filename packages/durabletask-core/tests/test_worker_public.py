@@ -1,6 +1,7 @@
 """The public worker against a scripted task hub: what it asks for, what it runs, how it starts and stops."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -266,6 +267,39 @@ def test_hooks_are_called_around_an_activity(task_hub: Any) -> None:
         task_hub.stream().send(activity("greet", "t1", "Ann"))
         assert task_hub.answer()[1].result.value == '"Hello Ann!"'
     assert seen == ["started greet", "completed greet"]
+
+
+@pytest.mark.parametrize("owner", ["the class", "the worker"])
+def test_a_hook_may_be_put_in_place_later(task_hub: Any, monkeypatch: pytest.MonkeyPatch, owner: str) -> None:
+    seen: list[str] = []
+    worker = TaskHubGrpcWorker(host_address=task_hub.address)
+    worker.add_activity(greet)
+    target: Any = worker if owner == "the worker" else TaskHubGrpcWorker
+    monkeypatch.setattr(target, "_on_activity_execution_completed", lambda *arguments: seen.append(arguments[-1].name))
+    with worker:
+        worker.start()
+        task_hub.stream().send(activity("greet", "t1", "Ann"))
+        assert task_hub.answer()[1].result.value == '"Hello Ann!"'
+    assert seen == ["greet"]
+
+
+@pytest.mark.parametrize(("level", "tells"), [(logging.DEBUG, True), (logging.INFO, False)])
+def test_what_a_turn_did_is_logged_for_those_who_debug(task_hub: Any, level: int, tells: bool) -> None:
+    told: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    logger = logging.Logger("turns", level)
+    logger.addHandler(Listener())
+    worker = TaskHubGrpcWorker(host_address=task_hub.address, logger=logger)
+    worker.add_orchestrator(two_steps)
+    with worker:
+        worker.start()
+        task_hub.stream().send(first_turn("two_steps", "t1", data="Ann"))
+        task_hub.answer()
+    assert any("orchestrator 'two_steps'" in text for text in told) is tells
 
 
 class MemoryStore(PayloadStore):

@@ -11,11 +11,12 @@ from typing import Any
 
 import grpc
 import pytest
-from durabletask._worker.activities import ActivityCode, Place
+from durabletask._worker.activities import ActivityCode
 from durabletask._worker.options import ConcurrencyOptions
 from durabletask._worker.session import Intake, Server, Session, UserCode
 from durabletask.activities import ActivityOptions
 from durabletask.grpc_options import GrpcWorkerResiliencyOptions
+from durabletask.registry import Registration
 from durabletask.transport.completions import RetryDelays
 from durabletask.transport.stream import StreamOptions
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -29,6 +30,7 @@ LOGGER = logging.getLogger("durabletask-test")
 class Result:
     actions: list[pb.OrchestratorAction]
     custom_status: str | None = None
+    observations: tuple[Any, ...] = ()
 
 
 class CountingRun:
@@ -72,6 +74,10 @@ def _echo(request: pb.ActivityRequest) -> pb.ActivityResponse:
     return response
 
 
+def _registered(name: str, version: str | None) -> Registration:
+    return Registration(_nothing, name, version, None, None, is_async=name.startswith("async"))
+
+
 @dataclass
 class ScriptedCode:
     """User code under the control of a test."""
@@ -98,11 +104,10 @@ class ScriptedCode:
             rejections=(WrongVersion,),
             report=lambda instance_id, result: None,
             activities=ActivityCode(
-                place=lambda request: Place.LOOP if request.name.startswith("async") else Place.THREAD,
-                location=lambda request: request.name,
+                find=_registered,
                 options=ActivityOptions(),
-                run=self.activity,
-                run_async=self.run_async,
+                run=lambda registration, request, options: self.activity(request),
+                run_async=lambda registration, request, options: self.run_async(request),
                 started=lambda request: self.hooks.put(f"started {request.name}"),
                 completed=lambda request: self.hooks.put(f"completed {request.name}"),
             ),

@@ -162,6 +162,41 @@ class TestInstances:
         store.write([Commit(updated={1: changed})])
         assert store.load_key(1) == changed
 
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            pytest.param({"status": RUNNING}, {"status": RUNNING}, id="goes on"),
+            pytest.param({"status": PENDING}, {"status": RUNNING}, id="begins"),
+            pytest.param({"status": RUNNING}, {"status": RUNNING, "created_at": T0 + 90}, id="is dated anew"),
+            pytest.param(
+                {"status": FAILED, "completed": b"failed", "completed_at": T0 + 50},
+                {"status": RUNNING},
+                id="is rewound",
+            ),
+            pytest.param(
+                {"status": RUNNING}, {"status": FAILED, "completed": b"failed", "completed_at": T0 + 50}, id="ends"
+            ),
+        ],
+    )
+    def test_an_update_finds_its_row_wherever_the_indexes_have_it(
+        self, store: Storage, before: dict[str, object], after: dict[str, object]
+    ) -> None:
+        """A turn seldom changes what an index holds; those that do share their group with others that do not."""
+        create(store, make(1, status=RUNNING), make(2, **before), make(3, status=RUNNING), make(4, status=PENDING))
+        changed = [
+            make(1, status=RUNNING, clock=T0 + 99, custom_status="one"),
+            make(2, clock=T0 + 99, version="2", tags={"x": "y"}, event_count=7, **after),
+            make(3, status=COMPLETED, completed=b"done", completed_at=T0 + 99),
+        ]
+        store.write([Commit(updated={instance.key: instance}) for instance in changed])
+        assert [store.load_key(key) for key in (1, 2, 3, 4)] == [*changed, make(4, status=PENDING)]
+        found = store.query(HUB, InstanceFilter(), limit=9, after=None, payloads=False)
+        assert {row.key: (row.status, row.created_at) for row in found} == {
+            instance.key: (instance.status, instance.created_at) for instance in (*changed, make(4, status=PENDING))
+        }
+        ended = store.query_completed(HUB, InstanceFilter(), limit=9, after=None)
+        assert sorted(row.key for row in ended) == [instance.key for instance in changed if instance.completed_at]
+
     def test_the_started_event_changes_only_when_restarted(self, store: Storage) -> None:
         instance = make(1, started=b"first")
         create(store, instance)

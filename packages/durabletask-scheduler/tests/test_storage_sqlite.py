@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -342,6 +343,36 @@ def test_a_stranger_who_locks_the_file_delays_a_write_only(store: SqliteStorage,
     assert store.last_key() == 1
 
 
+def test_reads_do_not_wait_for_a_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is slow to make a group durable delays nobody who reads, and shows nobody the group."""
+    writing, go_on = threading.Event(), threading.Event()
+
+    class SlowDisk(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql == "COMMIT" and armed:
+                writing.set()
+                assert go_on.wait(10)
+            return super().execute(sql, *parameters)
+
+    armed = False
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kwargs: connect(*args, **kwargs, factory=SlowDisk))
+    with contextlib.closing(SqliteStorage(path)) as store:
+        store.add_task_hub(HUB)
+        store.write([Commit(created=[make(1)])])
+        armed = True
+        writer = threading.Thread(target=store.write, args=([Commit(created=[make(2)])],))
+        writer.start()
+        try:
+            assert writing.wait(10)
+            assert store.load(HUB, "i1") == make(1)
+            assert store.load(HUB, "i2") is None
+        finally:
+            go_on.set()
+            writer.join()
+        assert store.load(HUB, "i2") == make(2)
+
+
 def test_looking_at_a_file_in_use_does_not_unlock_it(store: SqliteStorage, path: Path, tmp_path: Path) -> None:
     """Lesson 60: a stranger who comes and goes must not take the log for left over and remove it."""
     store.write([Commit(created=[make(1)])])
@@ -438,6 +469,14 @@ def test_reads_use_an_index(store: SqliteStorage, path: Path, name: str) -> None
 def test_changes_use_an_index(store: SqliteStorage, path: Path, name: str) -> None:
     sql = statements("sqlite", "write")[name]
     assert [line for line in _plan(path, sql, (1,) * sql.count("?")) if line.startswith("SCAN")] == []
+
+
+def test_what_most_turns_update_is_in_no_index(store: SqliteStorage, path: Path) -> None:
+    """Each index that an update may change costs a page of the log, although the row stays where it is."""
+    sql = statements("sqlite", "write")["update_in_place"]
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        program = connection.execute(f"EXPLAIN {sql}", (1,) * sql.count("?")).fetchall()
+    assert [operation for _, operation, *_ in program].count("OpenWrite") == 1
 
 
 _FILTERS = [

@@ -88,11 +88,11 @@ class Registry:
 
     def orchestrator_of(self, fn: Callable[..., Any]) -> Registration | None:
         """The first registration of this very function as an orchestrator, or None."""
-        return self._orchestrators.of(fn)
+        return self._orchestrators.by_function.get(id(fn))
 
     def activity_of(self, fn: Callable[..., Any]) -> Registration | None:
         """The first registration of this very function as an activity, or None."""
-        return self._activities.of(fn)
+        return self._activities.by_function.get(id(fn))
 
     def orchestrator_versions(self, name: str) -> list[str | None]:
         """The versions under which orchestrator ``name`` is registered; None is an unversioned one."""
@@ -124,7 +124,7 @@ class _Table:
         self._kind = kind
         self._by_name: dict[str, dict[str | None, Registration]] = {}
         # By identity, because a callable may be unhashable; the registration keeps it alive.
-        self._by_function: dict[int, Registration] = {}
+        self.by_function: dict[int, Registration] = {}
 
     def add(self, fn: Callable[..., Any], name: str | None, version: str | None, in_process: bool = False) -> str:
         if fn is None:
@@ -147,11 +147,8 @@ class _Table:
             in_process=in_process,
         )
         versions[version] = registration
-        self._by_function.setdefault(id(fn), registration)
+        self.by_function.setdefault(id(fn), registration)
         return name
-
-    def of(self, fn: Callable[..., Any]) -> Registration | None:
-        return self._by_function.get(id(fn))
 
     def find(self, name: str, version: str | None) -> Registration | None:
         versions = self._by_name.get(name)

@@ -65,7 +65,7 @@ class JsonDataConverter(DataConverter):
         if not data:
             return None
         try:
-            value = json.loads(data)
+            value = _DECODER.decode(data)
         except ValueError as error:
             raise ValueError(f"The payload is not JSON ({error}): {data[:100]!r}") from error
         if target_type is None:
@@ -132,6 +132,7 @@ def _refusal(value: Any, error: Exception) -> Exception:
     return refusal(f"A value of type {kind} cannot be encoded as JSON: {error}")
 
 
+_DECODER = json.JSONDecoder()
 _ENCODER = json.JSONEncoder(allow_nan=False, default=json_types.plain)
 
 DEFAULT_DATA_CONVERTER: DataConverter = JsonDataConverter()

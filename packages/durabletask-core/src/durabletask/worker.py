@@ -21,6 +21,7 @@ import grpc
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask._tracing import worker_tracing
+from durabletask._worker.activities import Hook
 from durabletask._worker.engine import Engine, Hooks, add_entity, feature_filter_names
 from durabletask._worker.filters import (
     ActivityWorkItemFilter,
@@ -399,7 +400,9 @@ class TaskHubGrpcWorker:
 
     def _new_session(self) -> Session:
         options = self._run_options()
-        engine = Engine(self._registry, options, self._logger)
+        tracing = worker_tracing(self._emit_trace_spans, self._logger)
+        traces_turns = tracing is not None and tracing.turn is not None
+        engine = Engine(self._registry, options, self._logger, traces_turns=traces_turns)
         server = Server(
             address=self._address,
             open_channel=lambda fresh: open_channel(replace(self._settings, fresh_connection=fresh)),
@@ -412,13 +415,16 @@ class TaskHubGrpcWorker:
             rejections=engine.rejections,
             report=engine.report,
             activities=engine.activities(
-                Hooks(self._on_activity_execution_started, self._on_activity_execution_completed)
+                Hooks(
+                    _unless_empty(self._on_activity_execution_started),
+                    _unless_empty(self._on_activity_execution_completed),
+                )
             ),
             run_batch=engine.run_batch,
             batch_kinds=engine.batch_kinds(),
             payload_store=self._payload_store,
             turn_warning=self.turn_warning_seconds,
-            tracing=worker_tracing(self._emit_trace_spans, self._logger),
+            tracing=tracing,
         )
         intake = Intake(self._concurrency, frozenset(self._capabilities), self._filter_message(options))
         return Session(server, intake, code, self._logger)
@@ -432,3 +438,14 @@ class TaskHubGrpcWorker:
         strict = versioning is not None and versioning.match_strategy is VersionMatchStrategy.STRICT
         only = versioning.version if versioning is not None and strict else None
         return to_message(from_registry(self._registry, feature_filter_names(self._registry, options), only or None))
+
+
+_EMPTY_HOOKS = (
+    TaskHubGrpcWorker._on_activity_execution_started,
+    TaskHubGrpcWorker._on_activity_execution_completed,
+)
+
+
+def _unless_empty(hook: Hook) -> Hook | None:
+    """The hook, or None where it is not overridden."""
+    return None if getattr(hook, "__func__", None) in _EMPTY_HOOKS else hook

@@ -141,6 +141,25 @@ class TestDriver:
         assert [a.id for a in result.actions] == [1]
         assert any(o.kind == "ignored" for o in result.observations)
 
+    @pytest.mark.parametrize(
+        ("observes", "kinds"), [(True, ["started", "completed", "finished", "warning"]), (False, ["warning"])]
+    )
+    def test_a_run_that_nobody_observes_notes_warnings_only(self, observes, kinds):
+        def orchestrator(ctx, _):
+            yield ctx.call_activity("a")
+            ctx.continue_as_new(None)
+            raise RuntimeError("after the end")
+
+        registry = Registry()
+        registry.add_orchestrator(orchestrator, name="orch")
+        run = OrchestrationRun("i", registry, RunOptions(), observes=observes)
+        done = event("taskCompleted", taskScheduledId=1)
+
+        noted = [*run.advance([turn_start(1), started(None)]).observations]
+        noted += run.advance([turn_start(2), done]).observations
+
+        assert [observation.kind for observation in noted] == kinds
+
     def test_close_returns_what_the_clean_up_raised(self):
         def orchestrator(ctx, _):
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import weakref
 from collections import deque
@@ -14,6 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from durabletask_scheduler.callbacks import expire_due
 from durabletask_scheduler.hub.model import HubError
 from durabletask_scheduler.rpc import Cancel, Mark
 from durabletask_scheduler.transport import Deserializer, Mailbox, Service, status_of
@@ -34,6 +36,48 @@ def aio_error(status: Status, initial_metadata: grpc.aio.Metadata | None = None)
     return grpc.aio.AioRpcError(code, initial_metadata or grpc.aio.Metadata(), grpc.aio.Metadata(), details, "")
 
 
+class Expiry:
+    """Ends the calls of one event loop whose deadline has passed, with one timer for all of them.
+
+    Most calls are over long before their deadline, and a timer for each would cost as much as the call.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: set[InProcessAioCall] = set()
+        self._looks_at = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, call: InProcessAioCall, deadline: float) -> None:
+        self._calls.add(call)
+        if deadline < self._looks_at:
+            self._look_at(deadline)
+
+    def forget(self, call: InProcessAioCall) -> None:
+        self._calls.discard(call)
+
+    def _look_at(self, moment: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_at = moment
+        self._timer = self._loop.call_later(moment - time.monotonic(), self._look)
+
+    def _look(self) -> None:
+        self._looks_at, self._timer = math.inf, None
+        look_again = expire_due([*self._calls])
+        if look_again < math.inf:
+            self._look_at(look_again)
+
+
+class LoopShare:
+    """What all calls of a channel on one event loop share."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.mailbox = Mailbox(loop)
+        self.expiry = Expiry(loop)
+
+
 @dataclass(slots=True)
 class AioCallHome:
     """What the calls of one method on one event loop share.
@@ -44,42 +88,55 @@ class AioCallHome:
 
     service: Service
     rpc: str
-    mailbox: Mailbox
+    share: LoopShare
     open_calls: MutableSet[Any]
 
 
 class InProcessAioCall(grpc.aio.Call):
-    """A call without its result; it is over once it has a status."""
+    """A call without its result; it is over once it has a status.
+
+    Attributes:
+        deadline: on the monotonic clock; None for none.
+    """
+
+    # Made for every call: what most calls never change is not set for each.
+    deadline: float | None = None
+    _status: Status | None = None
+    _response: Message | None = None
+    _abort: Cancel | None = None
+    _cancelled_here = False
+    _callbacks: tuple[DoneCallback, ...] = ()
 
     def __init__(self, home: AioCallHome, timeout: float | None = None, decode: Deserializer | None = None) -> None:
         self._home = home
         self._decode = decode
-        self._loop = asyncio.get_running_loop()
-        self._over: asyncio.Future[None] = self._loop.create_future()
-        self._status: Status | None = None
-        self._abort: Cancel | None = None
-        self._cancelled_here = False
-        self._callbacks: list[DoneCallback] = []
-        self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._timer = None if timeout is None else self._loop.call_later(timeout, self._expire)
+        self._over: asyncio.Future[None] = home.share.loop.create_future()
+        if timeout is not None:
+            self.deadline = time.monotonic() + timeout
+            home.share.expiry.watch(self, self.deadline)
 
     def started(self, abort: Cancel) -> None:
         """The service has the call; ``abort`` tells it that the caller went away."""
         self._abort = abort
 
-    def settle(self, status: Status) -> bool:
+    def settle(self, status: Status, response: Message | None = None) -> bool:
         """End the call, unless it is over already."""
         if self._status is not None:
             return False
+        home = self._home
         self._status = status
+        self._response = response
         if not self._over.done():
             self._over.set_result(None)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._home.open_calls.discard(self)
+        if self.deadline is not None:
+            home.share.expiry.forget(self)
+        home.open_calls.discard(self)
         for callback in self._callbacks:
-            self._loop.call_soon(callback, self)
+            home.share.loop.call_soon(callback, self)
         return True
+
+    def expire(self) -> bool:
+        return self._end_here(_EXPIRED)
 
     def cancel(self) -> bool:
         if not self._end_here(_CANCELLED):
@@ -94,13 +151,13 @@ class InProcessAioCall(grpc.aio.Call):
         return self._status is not None
 
     def time_remaining(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def add_done_callback(self, callback: DoneCallback) -> None:
         if self._status is None:
-            self._callbacks.append(callback)
+            self._callbacks += (callback,)
         else:
-            self._loop.call_soon(callback, self)
+            self._home.share.loop.call_soon(callback, self)
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
         return self._headers()
@@ -127,9 +184,6 @@ class InProcessAioCall(grpc.aio.Call):
             await asyncio.wait([self._over])
         return self._status
 
-    def _expire(self) -> None:
-        self._end_here(_EXPIRED)
-
     def _end_here(self, status: Status) -> bool:
         if not self.settle(status):
             return False
@@ -150,15 +204,9 @@ class InProcessAioCall(grpc.aio.Call):
 class AioUnaryCall(InProcessAioCall, grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
     """A call with one answer; awaiting it gives the answer, and cancelling who awaits it cancels it."""
 
-    _response: Message | None = None
-
     def answer(self, response: Message | None, error: HubError | None) -> None:
         """The service's reply; on any thread."""
-        self._home.mailbox.post(self._answered, response, error)
-
-    def _answered(self, response: Message | None, error: HubError | None) -> None:
-        self._response = response
-        self.settle(_OK if error is None else status_of(error))
+        self._home.share.mailbox.post(self.settle, _OK if error is None else status_of(error), response)
 
     def __await__(self) -> Generator[Any, None, Any]:
         if self._status is None:
@@ -167,8 +215,9 @@ class AioUnaryCall(InProcessAioCall, grpc.aio.UnaryUnaryCall):  # type: ignore[t
             except asyncio.CancelledError:
                 self.cancel()
                 raise
-        self._raise_unless_ok()
-        return self._taken(self._response)
+        if self._status is not _OK:
+            self._raise_unless_ok()
+        return self._response if self._decode is None else self._taken(self._response)
 
 
 class AioStreamCall(InProcessAioCall, grpc.aio.UnaryStreamCall):  # type: ignore[type-arg]
@@ -181,7 +230,7 @@ class AioStreamCall(InProcessAioCall, grpc.aio.UnaryStreamCall):  # type: ignore
         super().__init__(home, timeout, decode)
         self._messages: deque[Message | Mark] = deque()
         self._news = asyncio.Event()
-        self.sink = _StreamSink(home.mailbox, weakref.ref(self))
+        self.sink = _StreamSink(home.share.mailbox, weakref.ref(self))
 
     async def read(self) -> Any:
         """The next message, or ``grpc.aio.EOF`` after the last.
@@ -224,8 +273,8 @@ class AioStreamCall(InProcessAioCall, grpc.aio.UnaryStreamCall):  # type: ignore
             self._messages.append(message)
             self._news.set()
 
-    def settle(self, status: Status) -> bool:
-        settled = super().settle(status)
+    def settle(self, status: Status, response: Message | None = None) -> bool:
+        settled = super().settle(status, response)
         self._news.set()
         return settled
 

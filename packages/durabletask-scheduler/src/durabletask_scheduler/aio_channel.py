@@ -18,12 +18,18 @@ from typing import Any, NoReturn, Union
 import grpc
 import grpc.aio
 
-from durabletask_scheduler.aio_calls import AioCallHome, AioStreamCall, AioUnaryCall, InProcessAioCall, aio_error
+from durabletask_scheduler.aio_calls import (
+    AioCallHome,
+    AioStreamCall,
+    AioUnaryCall,
+    InProcessAioCall,
+    LoopShare,
+    aio_error,
+)
 from durabletask_scheduler.aio_interceptors import InterceptedStreamCall, InterceptedUnaryCall, run_chain
 from durabletask_scheduler.calls import ChannelClosed
 from durabletask_scheduler.transport import (
     Deserializer,
-    Mailbox,
     MessageBridge,
     Serializer,
     Service,
@@ -61,6 +67,9 @@ class InProcessAioChannel(grpc.aio.Channel):
     Args:
         interceptors: ``grpc.aio`` client interceptors for unary-unary and unary-stream calls, outermost first.
 
+    Attributes:
+        closed: whether :meth:`close` was called.
+
     Raises:
         TypeError: something else among the interceptors.
     """
@@ -77,8 +86,8 @@ class InProcessAioChannel(grpc.aio.Channel):
                 )
         self._unary_calls: set[InProcessAioCall] = set()
         self._stream_calls: weakref.WeakSet[InProcessAioCall] = weakref.WeakSet()
-        self._mailbox: tuple[asyncio.AbstractEventLoop, Mailbox] | None = None
-        self._closed = False
+        self._share: LoopShare | None = None
+        self.closed = False
         self._closing = asyncio.Event()
 
     def unary_unary(
@@ -89,7 +98,7 @@ class InProcessAioChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         bridge = bridge_for(method, request_serializer, response_deserializer, streaming=False)
-        return _UnaryMethod(self, method, bridge, self._unary_interceptors)
+        return _UnaryMethod(self, method, bridge, self._unary_interceptors, self._unary_calls)
 
     def unary_stream(
         self,
@@ -99,7 +108,7 @@ class InProcessAioChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         bridge = bridge_for(method, request_serializer, response_deserializer, streaming=True)
-        return _StreamMethod(self, method, bridge, self._stream_interceptors)
+        return _StreamMethod(self, method, bridge, self._stream_interceptors, self._stream_calls)
 
     def stream_unary(self, method: str, *serializers: Any, **more: Any) -> Any:
         return _RequestStreamMethod(method)
@@ -109,7 +118,7 @@ class InProcessAioChannel(grpc.aio.Channel):
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """READY, or SHUTDOWN once closed."""
-        return grpc.ChannelConnectivity.SHUTDOWN if self._closed else grpc.ChannelConnectivity.READY
+        return grpc.ChannelConnectivity.SHUTDOWN if self.closed else grpc.ChannelConnectivity.READY
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Wait until the state is another than the observed one: it changes once, when the channel is closed."""
@@ -121,7 +130,7 @@ class InProcessAioChannel(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Refuse new calls, wait for the open ones at most ``grace`` seconds, then cancel them."""
-        self._closed = True
+        self.closed = True
         self._closing.set()
         if grace and (open_calls := [*self._unary_calls, *self._stream_calls]):
             with contextlib.suppress(asyncio.TimeoutError):
@@ -137,43 +146,11 @@ class InProcessAioChannel(grpc.aio.Channel):
     ) -> None:
         await self.close()
 
-    def begin_unary(self, method: str, bridge: MessageBridge | None, details: Any, request: Any) -> AioUnaryCall:
-        """Make a unary call on the running loop; the stubs' way in."""
-        home = self._home(method, self._unary_calls)
-        if bridge is None:
-            refused = AioUnaryCall(home)
-            refused.settle(not_served(home.rpc))
-            return refused
-        message, decode = bridge.incoming(request)
-        call = AioUnaryCall(home, details.timeout, decode)
-        self._unary_calls.add(call)
-        call.started(begin_call(home.service, home.rpc, message, text_metadata(details.metadata), call.answer))
-        return call
-
-    def begin_stream(self, method: str, bridge: MessageBridge | None, details: Any, request: Any) -> AioStreamCall:
-        """Make a streaming call on the running loop; the stubs' way in."""
-        home = self._home(method, self._stream_calls)
-        if bridge is None:
-            refused = AioStreamCall(home)
-            refused.settle(not_served(home.rpc))
-            return refused
-        message, decode = bridge.incoming(request)
-        call = AioStreamCall(home, details.timeout, decode)
-        self._stream_calls.add(call)
-        call.started(begin_stream(home.service, home.rpc, message, text_metadata(details.metadata), call.sink))
-        return call
-
-    def check_open(self) -> None:
-        """Raises ChannelClosed after ``close``."""
-        if self._closed:
-            raise ChannelClosed
-
-    def _home(self, method: str, open_calls: MutableSet[Any]) -> AioCallHome:
-        self.check_open()
-        loop = asyncio.get_running_loop()
-        if self._mailbox is None or self._mailbox[0] is not loop:
-            self._mailbox = (loop, Mailbox(loop))
-        return AioCallHome(self._service, rpc_name(method), self._mailbox[1], open_calls)
+    def home(self, rpc: str, open_calls: MutableSet[Any], loop: asyncio.AbstractEventLoop) -> AioCallHome:
+        """Where the calls of one method on one event loop belong; for the methods of stubs."""
+        if self._share is None or self._share.loop is not loop:
+            self._share = LoopShare(loop)
+        return AioCallHome(self._service, rpc, self._share, open_calls)
 
 
 def _those_with(method: str, interceptors: Sequence[AioInterceptor]) -> tuple[AioInterceptor, ...]:
@@ -189,43 +166,85 @@ class _Method:
         method: str,
         bridge: MessageBridge | None,
         interceptors: Sequence[AioInterceptor],
+        open_calls: MutableSet[Any],
     ) -> None:
         self._channel = channel
         self._method = method
         self._bridge = bridge
         self._interceptors = interceptors
+        self._open_calls = open_calls
+        self._home: AioCallHome | None = None
+
+    def _home_here(self) -> AioCallHome:
+        """The home of calls on the running loop, mostly the one of the call before."""
+        if self._channel.closed:
+            raise ChannelClosed
+        loop = asyncio.get_running_loop()
+        home = self._home
+        if home is None or home.share.loop is not loop:
+            home = self._home = self._channel.home(rpc_name(self._method), self._open_calls, loop)
+        return home
 
 
 class _UnaryMethod(_Method, grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
     def __call__(
         self, request: Any, timeout: float | None = None, metadata: Metadata = None, *ignored: Any, **more: Any
     ) -> Any:
-        details = _Details(self._method, timeout, metadata)
         if not self._interceptors:
-            return self._begin(details, request)
-        self._channel.check_open()
+            return self._begin(request, timeout, metadata)
+        if self._channel.closed:
+            raise ChannelClosed
+        details = _Details(self._method, timeout, metadata)
         return InterceptedUnaryCall(
-            run_chain("intercept_unary_unary", self._interceptors, self._begin, details, request)
+            run_chain("intercept_unary_unary", self._interceptors, self._begin_intercepted, details, request)
         )
 
-    def _begin(self, details: Any, request: Any) -> AioUnaryCall:
-        return self._channel.begin_unary(self._method, self._bridge, details, request)
+    def _begin_intercepted(self, details: Any, request: Any) -> AioUnaryCall:
+        return self._begin(request, details.timeout, details.metadata)
+
+    def _begin(self, request: Any, timeout: float | None, metadata: Metadata) -> AioUnaryCall:
+        home, bridge = self._home_here(), self._bridge
+        if bridge is None:
+            refused = AioUnaryCall(home)
+            refused.settle(not_served(home.rpc))
+            return refused
+        decode = None
+        if type(request) is not bridge.request_type:
+            request, decode = bridge.incoming(request)
+        call = AioUnaryCall(home, timeout, decode)
+        home.open_calls.add(call)
+        pairs = text_metadata(metadata) if metadata else {}
+        call.started(begin_call(home.service, home.rpc, request, pairs, call.answer))
+        return call
 
 
 class _StreamMethod(_Method, grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
     def __call__(
         self, request: Any, timeout: float | None = None, metadata: Metadata = None, *ignored: Any, **more: Any
     ) -> Any:
-        details = _Details(self._method, timeout, metadata)
         if not self._interceptors:
-            return self._begin(details, request)
-        self._channel.check_open()
+            return self._begin(request, timeout, metadata)
+        if self._channel.closed:
+            raise ChannelClosed
+        details = _Details(self._method, timeout, metadata)
         return InterceptedStreamCall(
-            run_chain("intercept_unary_stream", self._interceptors, self._begin, details, request)
+            run_chain("intercept_unary_stream", self._interceptors, self._begin_intercepted, details, request)
         )
 
-    def _begin(self, details: Any, request: Any) -> AioStreamCall:
-        return self._channel.begin_stream(self._method, self._bridge, details, request)
+    def _begin_intercepted(self, details: Any, request: Any) -> AioStreamCall:
+        return self._begin(request, details.timeout, details.metadata)
+
+    def _begin(self, request: Any, timeout: float | None, metadata: Metadata) -> AioStreamCall:
+        home = self._home_here()
+        if self._bridge is None:
+            refused = AioStreamCall(home)
+            refused.settle(not_served(home.rpc))
+            return refused
+        message, decode = self._bridge.incoming(request)
+        call = AioStreamCall(home, timeout, decode)
+        home.open_calls.add(call)
+        call.started(begin_stream(home.service, home.rpc, message, text_metadata(metadata), call.sink))
+        return call
 
 
 class _RequestStreamMethod(grpc.aio.StreamUnaryMultiCallable, grpc.aio.StreamStreamMultiCallable):  # type: ignore[type-arg]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
+import math
 import queue
 import threading
 import time
-import weakref
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from durabletask_scheduler.inbox import Inbox
 
@@ -18,31 +16,60 @@ logger = logging.getLogger("durabletask_scheduler.transport")
 
 Callback = Callable[[], object]
 
-_COMPACT_ABOVE = 1024
+GRAIN_SECONDS = 0.01
+"""Deadlines that pass within it are kept together, so that thousands of open calls are not gone through for each."""
 
 
 class Watched(Protocol):
-    """A call with a deadline."""
+    """A call that is not over."""
 
-    def expire(self) -> bool: ...
+    @property
+    def deadline(self) -> float | None:
+        """On the monotonic clock; None for none."""
 
-    def is_active(self) -> bool: ...
+    def expire(self) -> object: ...
+
+
+def expire_due(open_calls: Iterable[Watched]) -> float:
+    """End the calls whose deadline has passed.
+
+    Returns:
+        when to look again; infinity if no other call has a deadline.
+    """
+    now = time.monotonic()
+    nearest = math.inf
+    for call in open_calls:
+        deadline = call.deadline
+        if deadline is None:
+            continue
+        if deadline <= now:
+            call.expire()
+        else:
+            nearest = min(nearest, deadline)
+    return max(nearest, now + GRAIN_SECONDS)
 
 
 class CallbackThread:
     """Runs callbacks and ends calls whose deadline passed; begins with the first need.
 
-    After :meth:`stop` it ends as soon as there is nothing left to do; a later need begins it again.
+    Most calls are over long before their deadline, so none is noted down: at the nearest deadline of all, the calls
+    that are open then are gone through. After :meth:`stop` it ends as soon as there is nothing left to do; a later
+    need begins it again.
+
+    Args:
+        open_calls: lists the calls that are not over.
+
+    Attributes:
+        looks_at: when it goes through them next; a call with an earlier deadline says so with :meth:`look_at`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, open_calls: Callable[[], Iterable[Watched]]) -> None:
+        self.looks_at = math.inf
+        self._open_calls = open_calls
         self._inbox: Inbox[Callback] = Inbox()
         # Reentrant, because a collection of garbage in the midst of it may end a call, which runs its callbacks.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._order = itertools.count()
-        self._deadlines: list[tuple[float, int, weakref.ref[Watched]]] = []
-        self._compact_at = _COMPACT_ABOVE
         self._stopping = False
 
     def run_soon(self, callback: Callback) -> None:
@@ -52,16 +79,11 @@ class CallbackThread:
                 self._thread = threading.Thread(target=self._run, name="durabletask-channel", daemon=True)
                 self._thread.start()
 
-    def watch(self, deadline: float, call: Watched) -> None:
-        entry = (deadline, next(self._order), weakref.ref(call))
+    def look_at(self, deadline: float) -> None:
+        """Go through the open calls then, or earlier; the call whose deadline it is must be among them."""
         with self._lock:
-            heapq.heappush(self._deadlines, entry)
-            if len(self._deadlines) >= self._compact_at:
-                self._compact()
-            is_next = self._deadlines[0] is entry
-        if is_next:
-            # Only then: to wake the thread for every call would cost more than most calls do.
-            self.run_soon(_nothing_to_do)
+            self.looks_at = min(deadline, self.looks_at)
+        self.run_soon(_nothing_to_do)
 
     def stop(self) -> None:
         self._stopping = True
@@ -71,51 +93,41 @@ class CallbackThread:
     def _run(self) -> None:
         while not (self._stopping and self._finished()):
             try:
-                callback = self._inbox.get(timeout=self._until_next_deadline())
+                callback = self._inbox.get(timeout=self._patience())
             except queue.Empty:
-                self._expire_due()
+                self._look()
             else:
                 run_callback(callback)
 
     def _finished(self) -> bool:
+        self._look()
         with self._lock:
-            self._compact()
-            if self._deadlines or not self._inbox.empty():
+            if self.looks_at < math.inf or not self._inbox.empty():
                 return False
             self._thread = None
             return True
 
-    def _until_next_deadline(self) -> float | None:
+    def _patience(self) -> float | None:
+        looks_at = self.looks_at
+        return None if looks_at == math.inf else bounded(looks_at - time.monotonic())
+
+    def _look(self) -> None:
+        # Before the calls are listed: one that comes after that asks for its deadline anew.
         with self._lock:
-            return bounded(self._deadlines[0][0] - time.monotonic()) if self._deadlines else None
-
-    def _expire_due(self) -> None:
-        while (due := self._pop_due()) is not None:
-            call = due()
-            if call is not None:
-                call.expire()
-
-    def _pop_due(self) -> weakref.ref[Watched] | None:
+            self.looks_at = math.inf
+        look_again = expire_due(self._open_calls())
         with self._lock:
-            if self._deadlines and self._deadlines[0][0] <= time.monotonic():
-                return heapq.heappop(self._deadlines)[2]
-            return None
-
-    def _compact(self) -> None:
-        """Forget calls that ended before their deadline."""
-        self._deadlines = [entry for entry in self._deadlines if (call := entry[2]()) is not None and call.is_active()]
-        heapq.heapify(self._deadlines)
-        self._compact_at = max(_COMPACT_ABOVE, 2 * len(self._deadlines))
+            self.looks_at = min(look_again, self.looks_at)
 
 
 def _nothing_to_do() -> None:
     pass
 
 
-def run_callback(callback: Callback) -> None:
+def run_callback(callback: Callable[..., object], *args: Any) -> None:
     """Call it; what it raises is reported and goes no further."""
     try:
-        callback()
+        callback(*args)
     except Exception:
         logger.exception("a callback of an in-process call failed: %r", callback)
 

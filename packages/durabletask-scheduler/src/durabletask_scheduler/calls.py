@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterator, MutableSet
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 from google.protobuf.message import Message
@@ -21,9 +21,12 @@ from durabletask_scheduler.hub.model import HubError
 from durabletask_scheduler.rpc import Cancel, Mark
 from durabletask_scheduler.transport import Deserializer, MetadataPairs, Service, status_of
 
-_CANCELLED = (grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
-_EXPIRED = (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
-_CHANNEL_CLOSED = (grpc.StatusCode.CANCELLED, "Channel closed!")
+Status = tuple[grpc.StatusCode, str]
+
+_OK: Status = (grpc.StatusCode.OK, "")
+_CANCELLED: Status = (grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
+_EXPIRED: Status = (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+_CHANNEL_CLOSED: Status = (grpc.StatusCode.CANCELLED, "Channel closed!")
 _END = object()
 
 
@@ -92,7 +95,32 @@ class ChannelClosed(InProcessRpcError, ValueError):
         super().__init__(grpc.StatusCode.CANCELLED, "Cannot invoke RPC on closed channel!")
 
 
-@dataclass(frozen=True)
+class OpenCalls(Protocol):
+    """Calls that are not over. Any thread."""
+
+    def add(self, call: Any, /) -> None: ...
+
+    def discard(self, call: Any, /) -> None: ...
+
+
+class OpenStreams:
+    """Open streams, which this does not keep alive. Unlike a ``WeakSet`` it can be listed while others change it."""
+
+    def __init__(self) -> None:
+        self._streams: dict[int, weakref.ref[StreamCall]] = {}
+
+    def add(self, stream: StreamCall) -> None:
+        self._streams[id(stream)] = weakref.ref(stream)
+
+    def discard(self, stream: StreamCall) -> None:
+        self._streams.pop(id(stream), None)
+
+    def __iter__(self) -> Iterator[StreamCall]:
+        streams = [stream() for stream in list(self._streams.values())]
+        return iter([stream for stream in streams if stream is not None])
+
+
+@dataclass(frozen=True, slots=True)
 class CallHome:
     """What the calls of one method of one channel share.
 
@@ -103,27 +131,31 @@ class CallHome:
     service: Service
     rpc: str
     callbacks: CallbackThread
-    open_calls: MutableSet[InProcessCall]
+    open_calls: OpenCalls
 
 
 class InProcessCall(grpc.Call):
     """A call without its result. Exactly one of the answer, ``cancel``, the deadline and ``close`` settles it.
 
-    The two locks are one-shot gates, cheaper than conditions: ``_claimed`` is taken by whoever
-    settles the call, ``_over`` is held until the outcome can be read.
+    The lock is a one-shot gate, taken by whoever settles the call. Who waits leaves a callback, like everybody else:
+    most calls of a worker are never waited for.
+
+    Attributes:
+        deadline: on the monotonic clock; None for none.
     """
+
+    # Made for every call: what most calls never change is not set for each.
+    _status: Status | None = None
+    _response: Message | None = None
+    _abort: Cancel | None = None
+    _ended_here = False
 
     def __init__(self, home: CallHome, timeout: float | None = None, decode: Deserializer | None = None) -> None:
         self._home = home
         self._decode = decode
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self.deadline = None if timeout is None else time.monotonic() + timeout
         self._claimed = threading.Lock()
-        self._over = threading.Lock()
-        self._over.acquire()
-        self._status: tuple[grpc.StatusCode, str] | None = None
-        self._abort: Cancel | None = None
-        self._ended_here = False
-        self._callbacks: deque[Callback] | None = None
+        self._callbacks: list[Callback] = []
 
     def started(self, abort: Cancel) -> None:
         """The service has the call; ``abort`` tells it that the caller went away."""
@@ -132,34 +164,41 @@ class InProcessCall(grpc.Call):
             abort()
 
     def expire(self) -> bool:
-        return self._end_here(*_EXPIRED)
+        return self._end_here(_EXPIRED)
 
     def close(self) -> bool:
-        return self._end_here(*_CHANNEL_CLOSED)
+        return self._end_here(_CHANNEL_CLOSED)
 
     def cancel(self) -> bool:
-        return self._end_here(*_CANCELLED)
+        return self._end_here(_CANCELLED)
 
     def watch_deadline(self) -> None:
         """Have the deadline kept even while nobody waits for the call."""
-        if self._deadline is not None:
-            self._home.callbacks.watch(self._deadline, self)
+        callbacks = self._home.callbacks
+        if self.deadline is not None and self.deadline < callbacks.looks_at:
+            callbacks.look_at(self.deadline)
 
-    def refuse(self, code: grpc.StatusCode, details: str) -> None:
-        self._settle(code, details)
+    def refuse(self, status: Status) -> None:
+        self._settle(status)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the call is over, at most ``timeout`` seconds and never beyond its deadline."""
         if self._status is not None:
             return True
+        over = threading.Lock()
+        over.acquire()
+        if not self._when_over(over.release):
+            return True
         limit = self._seconds_left(timeout)
-        if not self._over.acquire(timeout=-1 if limit is None else limit):
-            if self._deadline is None or time.monotonic() < self._deadline:
-                return False
-            self.expire()
-            self._over.acquire()
-        self._over.release()
-        return True
+        if over.acquire(timeout=-1 if limit is None else limit):
+            return True
+        if self.deadline is None or time.monotonic() < self.deadline:
+            # It may have been called just now.
+            with contextlib.suppress(ValueError):
+                self._callbacks.remove(over.release)
+            return False
+        self.expire()
+        return over.acquire()
 
     def error(self) -> InProcessRpcError:
         code, details = self._known_status()
@@ -183,7 +222,7 @@ class InProcessCall(grpc.Call):
 
     def time_remaining(self) -> Any:
         """Seconds to the deadline; None without one."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def add_callback(self, callback: Callback) -> bool:
         return self._when_over(partial(self._home.callbacks.run_soon, callback))
@@ -192,51 +231,47 @@ class InProcessCall(grpc.Call):
         """Have it called on the thread that settles the call; False if the call is over."""
         if self._status is not None:
             return False
-        if self._callbacks is None:
-            self._callbacks = deque()
         self._callbacks.append(action)
         if self._status is not None:
             self._run_callbacks()
         return True
 
-    def _known_status(self) -> tuple[grpc.StatusCode, str]:
+    def _known_status(self) -> Status:
         self.wait()
         assert self._status is not None
         return self._status
 
     def _seconds_left(self, timeout: float | None) -> float | None:
-        if self._deadline is not None:
-            left = self._deadline - time.monotonic()
+        if self.deadline is not None:
+            left = self.deadline - time.monotonic()
             timeout = left if timeout is None else min(left, timeout)
         return None if timeout is None else bounded(timeout)
 
-    def _end_here(self, code: grpc.StatusCode, details: str) -> bool:
+    def _end_here(self, status: Status) -> bool:
         self._ended_here = self._status is None
-        if not self._settle(code, details):
+        if not self._settle(status):
             return False
         if self._abort is not None:
             self._abort()
         return True
 
-    def _settle(self, code: grpc.StatusCode, details: str) -> bool:
+    def _settle(self, status: Status, response: Message | None = None) -> bool:
         if not self._claimed.acquire(blocking=False):
             return False
-        self._publish(code, details)
-        return True
-
-    def _publish(self, code: grpc.StatusCode, details: str) -> None:
-        self._status = (code, details)
-        self._over.release()
+        self._response = response
+        self._status = status
         self._home.open_calls.discard(self)
-        if self._callbacks is not None:
+        if self._callbacks:
             self._run_callbacks()
+        return True
 
     def _run_callbacks(self) -> None:
         callbacks = self._callbacks
         while callbacks:
             try:
-                action = callbacks.popleft()
+                action = callbacks.pop(0)
             except IndexError:
+                # Another thread runs them too.
                 return
             action()
 
@@ -247,16 +282,9 @@ class InProcessCall(grpc.Call):
 class UnaryCall(InProcessCall, grpc.Future):  # type: ignore[type-arg]
     """A call with one answer, which is also a future."""
 
-    _response: Any = None
-
     def answer(self, response: Message | None, error: HubError | None) -> None:
         """The service's reply."""
-        if error is not None:
-            self._settle(*status_of(error))
-            return
-        if self._claimed.acquire(blocking=False):
-            self._response = response
-            self._publish(grpc.StatusCode.OK, "")
+        self._settle(_OK if error is None else status_of(error), response)
 
     def response(self) -> Any:
         """Wait for the answer as a blocking call does.
@@ -264,14 +292,15 @@ class UnaryCall(InProcessCall, grpc.Future):  # type: ignore[type-arg]
         Raises:
             InProcessRpcError: any status other than OK, cancellation included.
         """
-        try:
-            self.wait()
-        except BaseException:
-            self.cancel()
-            raise
-        if self.code() is not grpc.StatusCode.OK:
+        if self._status is None:
+            try:
+                self.wait()
+            except BaseException:
+                self.cancel()
+                raise
+        if self._status is not _OK:
             raise self.error()
-        return self._taken(self._response)
+        return self._response if self._decode is None else self._taken(self._response)
 
     def result(self, timeout: float | None = None) -> Any:
         self._wait_as_future(timeout)
@@ -283,7 +312,7 @@ class UnaryCall(InProcessCall, grpc.Future):  # type: ignore[type-arg]
         self._wait_as_future(timeout)
         if self.cancelled():
             raise grpc.FutureCancelledError
-        return None if self.code() is grpc.StatusCode.OK else self.error()
+        return None if self._status is _OK else self.error()
 
     def traceback(self, timeout: float | None = None) -> TracebackType | None:
         error = self.exception(timeout)
@@ -307,7 +336,7 @@ class UnaryCall(InProcessCall, grpc.Future):  # type: ignore[type-arg]
 
         Waking the channel's own thread for each answer costs several times what a short callback does.
         """
-        if not self._when_over(partial(run_callback, partial(fn, self))):
+        if not self._when_over(partial(run_callback, fn, self)):
             fn(self)
 
     def _wait_as_future(self, timeout: float | None) -> None:
@@ -320,12 +349,15 @@ class StreamCall(InProcessCall):
 
     What arrived before the service ended the stream is still delivered; cancelling, the deadline and
     closing the channel end it at once.
+
+    Attributes:
+        on_arrival: called when a message has arrived or the stream has ended; see :meth:`notify`.
     """
 
     def __init__(self, home: CallHome, timeout: float | None = None, decode: Deserializer | None = None) -> None:
         super().__init__(home, timeout, decode)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._notify: Callable[[], None] = _nobody
+        self.on_arrival: Callable[[], None] = _nobody
         self._cut = False
         self._at_end = False
         self.sink = _StreamSink(self._messages, weakref.ref(self))
@@ -347,13 +379,13 @@ class StreamCall(InProcessCall):
 
         For receivers that :meth:`poll` instead of waiting for the next message.
         """
-        self._notify = arrived
+        self.on_arrival = arrived
         arrived()
 
     @property
     def is_polled(self) -> bool:
         """Whether the receiver is told of messages; its threads then come back with their answers."""
-        return self._notify is not _nobody
+        return self.on_arrival is not _nobody
 
     def has_arrived(self) -> bool:
         """Whether :meth:`poll` may have a message."""
@@ -361,10 +393,9 @@ class StreamCall(InProcessCall):
 
     def poll(self) -> Any:
         """The next message if it is there, else None, also at the end of the stream; one caller at a time."""
-        try:
-            message = _END if self._cut or self._at_end else self._read(self._messages.get_nowait())
-        except queue.Empty:
+        if self._at_end or self._messages.empty():
             return None
+        message = self._read(self._messages.get())
         if message is not _END:
             return message
         self._at_end = True
@@ -378,7 +409,7 @@ class StreamCall(InProcessCall):
         if message is _END or self._cut:
             self._messages.put(_END)
             return _END
-        return self._taken(message)
+        return message if self._decode is None else self._taken(message)
 
     def __del__(self) -> None:
         if self._status is None:
@@ -386,25 +417,22 @@ class StreamCall(InProcessCall):
 
     def end(self, error: HubError | None) -> None:
         """The service ended the stream."""
-        self.refuse(*((grpc.StatusCode.OK, "") if error is None else status_of(error)))
+        self.refuse(_OK if error is None else status_of(error))
 
-    def refuse(self, code: grpc.StatusCode, details: str) -> None:
-        super().refuse(code, details)
+    def refuse(self, status: Status) -> None:
+        super().refuse(status)
         self._end_messages()
 
-    def _end_here(self, code: grpc.StatusCode, details: str) -> bool:
-        if not super()._end_here(code, details):
+    def _end_here(self, status: Status) -> bool:
+        if not super()._end_here(status):
             return False
         self._cut = True
         self._end_messages()
         return True
 
-    def arrived(self) -> None:
-        self._notify()
-
     def _end_messages(self) -> None:
         self._messages.put(_END)
-        self._notify()
+        self.on_arrival()
 
 
 class _StreamSink:
@@ -418,7 +446,7 @@ class _StreamSink:
         call = self._call()
         if call is not None:
             self._messages.put(message)
-            call.arrived()
+            call.on_arrival()
 
     @property
     def lends(self) -> bool:

@@ -12,8 +12,7 @@ SDKs cannot tell it from a network channel, interceptors included. What differs:
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable, MutableSet
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -23,8 +22,9 @@ from durabletask_scheduler.callbacks import CallbackThread
 from durabletask_scheduler.calls import (
     CallHome,
     ChannelClosed,
-    InProcessCall,
     InProcessRpcError,
+    OpenCalls,
+    OpenStreams,
     StreamCall,
     UnaryCall,
 )
@@ -50,14 +50,20 @@ class InProcessChannel(grpc.Channel):
 
     Get one from ``Scheduler.channel()``. Closing it cancels its own open calls and leaves the scheduler
     alone. Calls made after that raise :class:`~durabletask_scheduler.calls.ChannelClosed`.
+
+    Attributes:
+        closed: whether :meth:`close` was called.
     """
 
     def __init__(self, service: Service) -> None:
+        unary_calls: set[UnaryCall] = set()
+        stream_calls = OpenStreams()
+        self.closed = False
         self._service = service
-        self._callbacks = CallbackThread()
-        self._unary_calls: set[InProcessCall] = set()
-        self._stream_calls: weakref.WeakSet[InProcessCall] = weakref.WeakSet()
-        self._closed = False
+        self._unary_calls = unary_calls
+        self._stream_calls = stream_calls
+        # It must not hold the channel, which stops it when it is collected.
+        self._callbacks = CallbackThread(lambda: [*unary_calls, *stream_calls])
 
     def unary_unary(
         self,
@@ -66,11 +72,8 @@ class InProcessChannel(grpc.Channel):
         response_deserializer: Deserializer | None = None,
         _registered_method: bool | None = False,
     ) -> grpc.UnaryUnaryMultiCallable[Any, Any]:
-        return _UnaryMethod(
-            self._home(method, self._unary_calls),
-            bridge_for(method, request_serializer, response_deserializer, streaming=False),
-            self.check_open,
-        )
+        bridge = bridge_for(method, request_serializer, response_deserializer, streaming=False)
+        return _UnaryMethod(self, self._home(method, self._unary_calls), bridge)
 
     def unary_stream(
         self,
@@ -79,11 +82,8 @@ class InProcessChannel(grpc.Channel):
         response_deserializer: Deserializer | None = None,
         _registered_method: bool | None = False,
     ) -> grpc.UnaryStreamMultiCallable[Any, Any]:
-        return _StreamMethod(
-            self._home(method, self._stream_calls),
-            bridge_for(method, request_serializer, response_deserializer, streaming=True),
-            self.check_open,
-        )
+        bridge = bridge_for(method, request_serializer, response_deserializer, streaming=True)
+        return _StreamMethod(self, self._home(method, self._stream_calls), bridge)
 
     def stream_unary(
         self,
@@ -105,14 +105,16 @@ class InProcessChannel(grpc.Channel):
 
     def subscribe(self, callback: Observer, try_to_connect: bool | None = None) -> None:
         """Report the connectivity, which is READY, once: there is nothing to connect."""
-        self.check_open()
+        if self.closed:
+            raise ChannelClosed
         self._callbacks.run_soon(lambda: callback(grpc.ChannelConnectivity.READY))
 
     def unsubscribe(self, callback: Observer) -> None:
         """Nothing to do: connectivity is reported once."""
 
     def close(self) -> None:
-        self._closed = True
+        # First: a call that comes too late to be cancelled here finds it closed.
+        self.closed = True
         for call in [*self._unary_calls, *self._stream_calls]:
             call.close()
         self._callbacks.stop()
@@ -125,11 +127,6 @@ class InProcessChannel(grpc.Channel):
         """What a worker lends its threads to, so that fewer have to be woken: the scheduler's engine, or None."""
         return getattr(self._service, "lending", None)
 
-    def check_open(self) -> None:
-        """Raises ChannelClosed after ``close``."""
-        if self._closed:
-            raise ChannelClosed
-
     def __enter__(self) -> InProcessChannel:
         return self
 
@@ -139,15 +136,15 @@ class InProcessChannel(grpc.Channel):
         self.close()
         return None
 
-    def _home(self, method: str, open_calls: MutableSet[InProcessCall]) -> CallHome:
+    def _home(self, method: str, open_calls: OpenCalls) -> CallHome:
         return CallHome(self._service, rpc_name(method), self._callbacks, open_calls)
 
 
 class _UnaryMethod(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
-    def __init__(self, home: CallHome, bridge: MessageBridge | None, check_open: Callable[[], None]) -> None:
+    def __init__(self, channel: InProcessChannel, home: CallHome, bridge: MessageBridge | None) -> None:
+        self._channel = channel
         self._home = home
         self._bridge = bridge
-        self._check_open = check_open
 
     def __call__(
         self, request: Any, timeout: float | None = None, metadata: Metadata = None, *ignored: Any, **ignored_too: Any
@@ -164,42 +161,51 @@ class _UnaryMethod(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
         self, request: Any, timeout: float | None = None, metadata: Metadata = None, *ignored: Any, **ignored_too: Any
     ) -> Any:
         call = self._begin(request, timeout, metadata)
-        call.watch_deadline()
+        if timeout is not None:
+            call.watch_deadline()
         return call
 
     def _begin(self, request: Any, timeout: float | None, metadata: Metadata) -> UnaryCall:
         home = self._home
-        if self._bridge is None:
-            self._check_open()
-            call = UnaryCall(home)
-            call.refuse(*not_served(home.rpc))
-            return call
-        message, decode = self._bridge.incoming(request)
+        bridge = self._bridge
+        if bridge is None or self._channel.closed:
+            return self._refused()
+        decode = None
+        if type(request) is not bridge.request_type:
+            request, decode = bridge.incoming(request)
         call = UnaryCall(home, timeout, decode)
         home.open_calls.add(call)
-        try:
-            self._check_open()
-        except ChannelClosed:
+        if self._channel.closed:
+            # Closing may have missed it.
             home.open_calls.discard(call)
-            raise
-        call.started(begin_call(home.service, home.rpc, message, text_metadata(metadata), call.answer))
+            raise ChannelClosed
+        pairs = text_metadata(metadata) if metadata else {}
+        call.started(begin_call(home.service, home.rpc, request, pairs, call.answer))
+        return call
+
+    def _refused(self) -> UnaryCall:
+        if self._channel.closed:
+            raise ChannelClosed
+        call = UnaryCall(self._home)
+        call.refuse(not_served(self._home.rpc))
         return call
 
 
 class _StreamMethod(grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
-    def __init__(self, home: CallHome, bridge: MessageBridge | None, check_open: Callable[[], None]) -> None:
+    def __init__(self, channel: InProcessChannel, home: CallHome, bridge: MessageBridge | None) -> None:
+        self._channel = channel
         self._home = home
         self._bridge = bridge
-        self._check_open = check_open
 
     def __call__(
         self, request: Any, timeout: float | None = None, metadata: Metadata = None, *ignored: Any, **ignored_too: Any
     ) -> Any:
         home = self._home
-        self._check_open()
+        if self._channel.closed:
+            raise ChannelClosed
         if self._bridge is None:
             call = StreamCall(home)
-            call.refuse(*not_served(home.rpc))
+            call.refuse(not_served(home.rpc))
             return call
         message, decode = self._bridge.incoming(request)
         call = StreamCall(home, timeout, decode)

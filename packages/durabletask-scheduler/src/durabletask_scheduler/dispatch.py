@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -90,7 +90,7 @@ class LeaseOf(Generic[AnyHolder]):
     stream: Stream
     deadline: int = 0
     void: bool = False
-    chunks: list[pb.OrchestratorResponse] = field(default_factory=list)
+    chunks: tuple[pb.OrchestratorResponse, ...] = ()
     warm: bool = False
     history_key: int = 0
 
@@ -164,11 +164,12 @@ class Stream:
         self.takes_warm = warm.CAPABILITY in request.capabilities
         self.takes_warm_entities = warm.ENTITY_CAPABILITY in request.capabilities
         self.takes_history_stream = pb.WORKER_CAPABILITY_HISTORY_STREAMING in request.capabilities
-        self.free: dict[Kind, int] = {
-            Kind.TURN: _permits(request.maxConcurrentOrchestrationWorkItems),
-            Kind.ACTIVITY: _permits(request.maxConcurrentActivityWorkItems),
-            Kind.BATCH: _permits(request.maxConcurrentEntityWorkItems),
-        }
+        # By kind.
+        self.free = [
+            _permits(request.maxConcurrentOrchestrationWorkItems),
+            _permits(request.maxConcurrentActivityWorkItems),
+            _permits(request.maxConcurrentEntityWorkItems),
+        ]
         self.leases: set[LeaseOf[Any]] = set()
         self.open = True
         self.last_sent = now
@@ -198,7 +199,7 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self._streams: dict[int, Stream] = {}
-        self._queues: dict[Kind, dict[Route, deque[WorkOf[Any]]]] = {kind: {} for kind in Kind}
+        self._queues: list[dict[Route, deque[WorkOf[Any]]]] = [{} for _ in Kind]
         self._candidates: dict[Route, tuple[Stream, ...]] = {}
 
     @property
@@ -215,16 +216,22 @@ class Dispatcher:
         self._candidates.clear()
 
     def queue(self, work: WorkOf[Any]) -> None:
-        self._queues[work.route.kind].setdefault(work.route, deque()).append(work)
+        queues = self._queues[work.route.kind]
+        queue = queues.get(work.route)
+        if queue is None:
+            queues[work.route] = deque((work,))
+        else:
+            queue.append(work)
 
     def pump(self, kind: Kind, hand_over: Callable[[WorkOf[Any], Stream], None]) -> None:
         """Hand queued work over as long as a stream has a permit for it; routes take turns."""
         queues = self._queues[kind]
-        if not queues:
-            return
         routes = list(queues)
         while routes:
             routes = [route for route in routes if self._hand_over_one(queues, route, hand_over)]
+
+    def has_queued(self, kind: Kind) -> bool:
+        return bool(self._queues[kind])
 
     def _hand_over_one(
         self, queues: dict[Route, deque[WorkOf[Any]]], route: Route, hand_over: Callable[[WorkOf[Any], Stream], None]
@@ -235,9 +242,11 @@ class Dispatcher:
             queue.popleft()
         stream = self._choose(queue[0]) if queue else None
         if stream is not None:
+            work = queue.popleft()
             # To the end of the line, so that a long queue does not starve the others.
-            queues[route] = queues.pop(route)
-            hand_over(queue.popleft(), stream)
+            if queue and len(queues) > 1:
+                queues[route] = queues.pop(route)
+            hand_over(work, stream)
         if not queue:
             del queues[route]
             return False
@@ -248,10 +257,10 @@ class Dispatcher:
         warm_stream: Stream | None = None if kind is Kind.ACTIVITY else work.entry.warm_stream
         if warm_stream is not None and warm_stream.open and warm_stream.free[kind] > 0:
             return warm_stream
-        streams = self._streams_for(work.route)
-        free = [stream for stream in streams if stream.free[kind] > 0]
+        streams = self._candidates.get(work.route) or self._streams_for(work.route)
         if len(streams) == 1:
-            return free[0] if free else None
+            return streams[0] if streams[0].free[kind] > 0 else None
+        free = [stream for stream in streams if stream.free[kind] > 0]
         if work.avoid is not None:
             return _next_after(work.avoid, free)
         return max(free, key=lambda stream: stream.free[kind], default=None)

@@ -1,7 +1,6 @@
 """The engine: it owns the state of the hub and the writing side of the store; one thread at a time works on it.
 
-That is the engine's own thread, or one that a worker of this process lends (:meth:`Engine.help`): waking a thread
-costs more than most ticks do. Whoever holds the baton works; nobody waits for it except the engine's own thread.
+Which one that is, ``shifts`` decides.
 
 One tick: run the commands that have gathered (client requests, workers' answers), fire what is due,
 hand out orchestrator turns, write all commits as one group, and only then answer, wake waiters and
@@ -15,48 +14,36 @@ instances it changed are forgotten and loaded again, and their leases are void.
 
 from __future__ import annotations
 
-import queue
-import threading
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
 from durabletask_scheduler.alarms import Alarms
-from durabletask_scheduler.clock import SystemClock, UnderWay
+from durabletask_scheduler.clock import UnderWay
 from durabletask_scheduler.group import AfterWrite, Group, logger, send_reply
 from durabletask_scheduler.hub import delivery, views
 from durabletask_scheduler.hub.entity_ids import is_entity
 from durabletask_scheduler.hub.model import Commit, Context, HubError, Message
-from durabletask_scheduler.hub.times import LATEST, SECOND
+from durabletask_scheduler.hub.times import SECOND
 from durabletask_scheduler.ids import Ids
-from durabletask_scheduler.inbox import Inbox
 from durabletask_scheduler.instances import Entry, Instances, Name
 from durabletask_scheduler.limits import ServiceOptions
 from durabletask_scheduler.linger import Linger
 from durabletask_scheduler.rpc import Reply
+from durabletask_scheduler.shifts import Shifts
 from durabletask_scheduler.storage import Storage, StorageError
 from durabletask_scheduler.waiters import Waiters
-from durabletask_scheduler.watch import WATCH_SECONDS, Watch
 from durabletask_scheduler.workdesk import WorkDesk
 
-_LONGEST_SLEEP = 60
 _LOADS_PER_TICK = 256
 _LONGEST_RETRY = 30 * SECOND
-_MOST_ROUNDS = 64
 
 Run = Callable[[], "ProtoMessage | None"]
-Result = TypeVar("Result")
-
-
-class _Lent(threading.local):
-    """Attributes: quiet: what this thread submits does not wake the engine's."""
-
-    quiet = False
 
 
 # Made for every call and never changed. Not frozen: that makes making one three times as dear.
@@ -74,7 +61,7 @@ class Command:
 
 
 class Engine:
-    """One engine over one store. Everything but :meth:`submit` and the lending belongs to whoever has the baton."""
+    """One engine over one store. Everything but :meth:`submit` belongs to whoever has the baton of its shifts."""
 
     def __init__(self, storage: Storage, options: ServiceOptions) -> None:
         self.storage = storage
@@ -85,27 +72,15 @@ class Engine:
             storage, max_idle=options.idle_instances, max_history_bytes=options.history_cache_bytes
         )
         self.desk = WorkDesk(self)
-        self._commands: Inbox[Command] = Inbox()
-        # Reentrant, because a collection of garbage in the midst of it may end a call, which submits a command.
-        self._gate = threading.RLock()
-        self._accepting = False
-        self._baton = threading.Lock()
-        self._ended = False
-        self._thread: threading.Thread | None = None
-        self._lent = _Lent()
-        self._standby: list[Callable[[], None]] = []
-        self._watch = Watch()
-        self._wakes_at = 0
-        self._rest = 0.0
-        self._lingers_for = 0.0
-        self._progress = 0
+        self.shifts = Shifts(self, options.clock)
         self._group = Group()
         self._touched: dict[Entry, None] = {}
         self._in_command: dict[Entry, None] = {}
         self._to_load: deque[Name] = deque()
         self._failures = 0
         self._last_key = 0
-        self._linger = Linger()
+        self.linger = Linger()
+        self.lingers_for = 0.0
         self._ids = Ids()
         self._hand_out_turns = Command(self.desk.hand_out_turns)
         self._hand_out_after_write = Command(self.desk.hand_out_after_write)
@@ -131,30 +106,15 @@ class Engine:
         for waiting in self.storage.waiting_entities():
             name = (waiting.task_hub, waiting.instance_id)
             self.alarms.set(name, waiting.wake_at, partial(self._to_load.append, name))
-        self._accepting = True
-        self.options.clock.attach(self._commands.ring)
-        self._thread = threading.Thread(target=self._loop, name="durabletask-engine", daemon=True)
-        self._thread.start()
+        self.shifts.start()
 
     def stop(self, timeout: float) -> bool:
         """Finish the current group, then answer UNAVAILABLE to whoever is left; True once done."""
-        with self._gate:
-            self._accepting = False
-        self._commands.ring()
-        if self._thread is None:
-            return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return self.shifts.stop(timeout)
 
     def submit(self, command: Command) -> None:
-        """Any thread: have it run on the engine thread, soon and in order of submission."""
-        with self._gate:
-            if self._accepting:
-                self._commands.put_quietly(command)
-                if not self._lent.quiet:
-                    self._call_for_work()
-                return
-        if command.reply is not None:
+        """Any thread: have it run soon and in order of submission."""
+        if not self.shifts.submit(command) and command.reply is not None:
             send_reply(command.reply, None, _stopped())
 
     # -- what commands may use ----------------------------------------------------------------
@@ -185,6 +145,8 @@ class Engine:
     def commit(self, commit: Commit) -> None:
         """Take a commit into the group and deliver its messages, and theirs, into the same group."""
         self._apply(commit)
+        if not commit.messages:
+            return
         pending = deque(commit.messages)
         while pending:
             # Each takes effect before the next is judged: two of them may make the same target.
@@ -204,172 +166,59 @@ class Engine:
         """
         self._group.after.append((reply, action))
 
-    # -- lent threads -------------------------------------------------------------------------
-
-    @property
-    def borrows(self) -> bool:
-        """Whether lent threads are of use: with a clock that is not the system's, only the engine's thread moves it."""
-        return isinstance(self.options.clock, SystemClock)
-
-    def quietly(self, call: Callable[[], Result]) -> Result:
-        """Make a call whose commands do not wake the engine's thread: the caller helps soon, or leaves them."""
-        self._lent.quiet = True
-        try:
-            return call()
-        finally:
-            self._lent.quiet = False
-
-    def stand_by(self, call: Callable[[], None], *, on: bool) -> None:
-        """A thread that can be called to :meth:`help` instead of the engine's own; ``call`` must not block.
-
-        Args:
-            on: whether it can be called from now on.
-        """
-        with self._gate:
-            self._standby = [other for other in self._standby if other != call] + [call] * on
-
-    def _call_for_work(self) -> None:
-        # Whoever has the baton looks for commands after letting it go.
-        if self._baton.locked():
-            return
-        if not self._standby:
-            self._commands.ring()
-            return
-        self._standby[-1]()
-        self.leave()
-
-    def help(self, between: Callable[[], bool]) -> None:
-        """Work on what has gathered, on the caller's thread, unless another thread is at it: then that one sees to it.
-
-        Args:
-            between: called between handing out turns and writing, without the baton: what it answers shares the
-                write. Returns whether there was anything to do.
-        """
-        for _ in range(_MOST_ROUNDS):
-            if self._commands.empty() or not self._take(self._begin, blocking=False):
-                return
-            self.leave()
-            while between() and self._take(self._begin, blocking=False):
-                continue
-            if not self._take(self._finish, blocking=False):
-                return
-        self._commands.ring()
-
-    def leave(self) -> None:
-        """Something is left undone, for the caller to come back to or, if that takes long, for the engine's thread."""
-        if self._watch.leave():
-            self._commands.ring()
-
     # -- the tick -----------------------------------------------------------------------------
 
-    def _take(self, step: Callable[[], None], *, blocking: bool = True) -> bool:
-        """Take the baton for one step. Whoever lets it go looks for new commands then: others may have left some.
+    def begin(self) -> None:
+        """Run the commands that have gathered, fire what is due, hand out turns."""
+        self._advance_clock()
+        self.run_commands()
+        self._fire_due()
+        if self._to_load:
+            self._load_some()
+        self.hand_out_turns()
+        self.lingers_for = self.linger.patience(len(self._group.commits), self.turns_out)
 
-        Returns:
-            False if somebody else has it, or the engine has ended.
-        """
-        if not self._baton.acquire(blocking=blocking):
-            return False
-        try:
-            if self._ended:
-                return False
-            step()
-            return True
-        except BaseException:
-            self._break_down()
-            return False
-        finally:
-            self._baton.release()
+    def run_commands(self) -> None:
+        for command in self.shifts.gathered(self.options.commands_per_tick):
+            self._execute(command)
 
-    def _loop(self) -> None:
-        try:
-            while not self._ended:
-                # What was left while this thread had the baton is not called for by anybody.
-                patience = self._rest if self._commands.empty() else 0.0
-                if self._commands.wait(patience) or not self._others_see_to_it():
-                    self._round()
-        except BaseException:
-            self._take(self._break_down)
+    def hand_out_turns(self) -> None:
+        self._execute(self._hand_out_turns)
 
-    def _others_see_to_it(self) -> bool:
-        """The wait was over without a call: whether lent threads go on with what they have left."""
-        if not self._watch.on or self.options.clock.now() >= self._wakes_at:
-            return False
-        return self._watch.is_well(self._progress, at_rest=self._commands.empty() and not self._group.has_work)
+    def finish(self) -> None:
+        """Write the group, answer, hand out activities."""
+        self._write()
+        self._execute(self._hand_out_after_write)
+        self._settle()
+        if self._to_load:
+            self.shifts.call_own()
 
-    def _round(self) -> None:
-        """One tick on the engine's own thread."""
-        self._rest = 0.0
-        self._take(self._begin_round)
-        if self._rest > 0:
-            return
-        if self._lingers_for > 0:
-            self._linger_for_answers(self._lingers_for)
-        self._take(self._end_round)
+    def due(self) -> int | None:
+        """When the next alarm goes off."""
+        return self.alarms.next_at()
 
-    def _begin_round(self) -> None:
-        self._wakes_at = 0
-        self._watch.begin()
-        self._begin()
-        self._lingers_for = self._linger.patience(len(self._group.commits), self.desk.turns_out)
-        if self._lingers_for > 0 and self._accepting and self.desk.answers_come_by_themselves:
-            # Those threads will write the group, unless they are held up.
-            self._watch.leave()
-            self._watch.begin()
-            self._rest = self._patience()
-
-    def _end_round(self) -> None:
-        self._finish()
-        if not self._accepting and self._commands.empty():
-            self._shut_down()
-            return
-        self._rest = self._patience()
-
-    def _patience(self) -> float:
-        """For how many seconds this thread may sleep."""
-        if self._to_load or not self._commands.empty():
-            self._wakes_at = 0
+    def patience(self) -> float:
+        """For how many seconds nothing is to be done but what comes."""
+        if self._to_load:
             return 0.0
-        due = self.alarms.next_at()
-        patience = min(self.options.clock.patience(due, self._under_way), _LONGEST_SLEEP)
-        self._wakes_at = min(due or LATEST, self.now + _LONGEST_SLEEP * SECOND)
-        return min(patience, WATCH_SECONDS) if self._watch.on else patience
+        return self.options.clock.patience(self.alarms.next_at(), self._under_way)
+
+    @property
+    def has_work(self) -> bool:
+        return self._group.has_work
+
+    @property
+    def turns_out(self) -> int:
+        """How many turns have left since the last write and are not answered."""
+        return self.desk.turns_out
+
+    @property
+    def answers_come_by_themselves(self) -> bool:
+        return self.desk.answers_come_by_themselves
 
     def _under_way(self) -> UnderWay:
         turns, activities = self.desk.in_flight()
         return UnderWay(turns, activities, len(self.waiters))
-
-    def _begin(self) -> None:
-        self._progress += 1
-        self._advance_clock()
-        self._run_gathered()
-        self._fire_due()
-        self._load_some()
-        self._execute(self._hand_out_turns)
-
-    def _finish(self) -> None:
-        self._progress += 1
-        self._write()
-        self._execute(self._hand_out_after_write)
-        self._settle()
-        if self._to_load or (self.alarms.next_at() or LATEST) < self._wakes_at:
-            self._commands.ring()
-
-    def _run_gathered(self) -> None:
-        for _ in range(self.options.commands_per_tick):
-            if self._commands.empty():
-                return
-            self._execute(self._commands.get_nowait())
-
-    def _linger_for_answers(self, patience: float) -> None:
-        """Let the answers to the turns that have just left share the write; see ``linger``."""
-        turns_out = self.desk.turns_out
-        end = time.monotonic() + patience
-        while self.desk.turns_out and self._accepting and (left := end - time.monotonic()) > 0:
-            self._commands.wait(left)
-            self._take(self._run_gathered)
-        self._linger.waited(answered=self.desk.turns_out < turns_out)
-        self._take(partial(self._execute, self._hand_out_turns))
 
     def _execute(self, command: Command) -> None:
         group, before = self._group, len(self._group.commits)
@@ -446,7 +295,7 @@ class Engine:
                 logger.error("A group of %d commits could not be written: %s", len(group.commits), error)
                 self._give_up(_unavailable(error))
                 return
-            self._linger.wrote(time.monotonic() - begun)
+            self.linger.wrote(time.monotonic() - begun)
             self._failures = 0
         self._group = Group()
         for entry in group.changed:
@@ -492,19 +341,13 @@ class Engine:
         self.instances.shrink()
         self.desk.entities.settle()
 
-    def _break_down(self) -> None:
+    def break_down(self) -> None:
         """An unexpected error: what is in memory cannot be trusted any more."""
         logger.critical("The engine stopped because of an unexpected error", exc_info=True)
-        with self._gate:
-            self._accepting = False
         self.options.on_failure()
-        self._shut_down()
-        self._commands.ring()
 
-    def _shut_down(self) -> None:
-        if self._ended:
-            return
-        self._ended = True
+    def shut_down(self) -> None:
+        """Nothing more will be done: answer whoever is left."""
         error = _stopped()
         # After an unexpected error there is a group that will never be written.
         self._group.fail(error)
@@ -512,18 +355,36 @@ class Engine:
             send_reply(reply, None, error)
         self.waiters.fail_all(error)
         self.desk.close_streams()
-        try:
-            while True:
-                command = self._commands.get_nowait()
-                if command.reply is not None:
-                    send_reply(command.reply, None, error)
-        except queue.Empty:
-            pass
+        for command in self.shifts.gathered(sys.maxsize):
+            if command.reply is not None:
+                send_reply(command.reply, None, error)
 
     # -- commits ------------------------------------------------------------------------------
 
     def _apply(self, commit: Commit) -> None:
-        self._group.commits.append(commit)
+        group = self._group
+        group.commits.append(commit)
+        if commit.deleted or commit.history_dropped:
+            self._forget(commit)
+        for instance in commit.created:
+            self.instances.create(instance)
+            self._change(instance.key)
+        changed = set(commit.updated)
+        if commit.inbox_added:
+            changed.update([row.instance_key for row in commit.inbox_added])
+        if commit.opened:
+            changed.update([key for key, _ in commit.opened])
+        for key in changed:
+            self._change(key)
+        for row in commit.history:
+            self.instances.append_history(self._change(row.instance_key), row)
+        if commit.entities is not None:
+            self.desk.entities.take(commit.entities)
+        self.desk.take(commit)
+        group.finished += commit.finished
+
+    def _forget(self, commit: Commit) -> None:
+        """What of the instances in memory the commit takes back."""
         for key in commit.deleted:
             entry = self._change(key)
             self.desk.forget(entry)
@@ -531,27 +392,15 @@ class Engine:
         for key in commit.history_dropped:
             entry = self._change(key)
             entry.cool()
+            entry.turn_route = None
             self.instances.restart_history(entry)
-        for instance in commit.created:
-            self.instances.create(instance)
-            self._change(instance.key)
-        for key in commit.updated:
-            self._change(key)
-        for row in commit.history:
-            self.instances.append_history(self._change(row.instance_key), row)
-        for inbound in commit.inbox_added:
-            self._change(inbound.instance_key)
-        for instance_key, _ in commit.opened:
-            self._change(instance_key)
-        if commit.entities is not None:
-            self.desk.entities.take(commit.entities)
-        self.desk.take(commit)
-        self._group.finished.extend(commit.finished)
 
     def _change(self, key: int) -> Entry:
         entry = self.instances.by_key(key)
         if entry is None:
             raise LookupError(f"a commit changes instance {key}, which is not in memory")
+        if entry.dirty:
+            return entry
         entry.dirty = True
         self._group.changed[entry] = None
         self._touched[entry] = None
@@ -574,8 +423,7 @@ class Engine:
         return self._last_key
 
     def _advance_clock(self) -> None:
-        self.now = self.options.clock.now()
-        self.context = Context(self.now, self._new_key, self._ids.next, self.options.limits)
+        self.now = self.context.now = self.options.clock.now()
 
 
 def _unavailable(error: Exception) -> HubError:

@@ -161,9 +161,10 @@ class EntityDesk:
 
     def hand_out(self) -> None:
         """Batches may leave before the group is written."""
-        if self.has_late:
+        if self._late or self._ready:
             self._requeue()
-        self._dispatcher.pump(Kind.BATCH, self._begin)
+        if self._dispatcher.has_queued(Kind.BATCH):
+            self._dispatcher.pump(Kind.BATCH, self._begin)
 
     def _requeue(self) -> None:
         late, self._late = self._late, []

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from queue import Empty
 from typing import Generic, TypeVar
 
@@ -50,7 +51,7 @@ class Inbox(Generic[Item]):
         Returns:
             whether anybody has called for the taker; putting quietly is not calling.
         """
-        if not self._rung:
+        if not self._rung and timeout > 0:
             self._sleep(min(timeout, threading.TIMEOUT_MAX))
         rung, self._rung = self._rung, False
         return rung
@@ -81,6 +82,13 @@ class Inbox(Generic[Item]):
         if not self._items:
             raise Empty
         return self._items.popleft()
+
+    def take(self, most: int) -> Iterator[Item]:
+        """The items that are there, and those that come while these are looked at, at most so many."""
+        items = self._items
+        while items and most > 0:
+            most -= 1
+            yield items.popleft()
 
     def empty(self) -> bool:
         return not self._items

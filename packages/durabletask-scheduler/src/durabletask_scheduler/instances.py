@@ -10,7 +10,7 @@ from durabletask_scheduler.hub.model import HistoryRow, Instance
 from durabletask_scheduler.storage import Storage
 
 if TYPE_CHECKING:
-    from durabletask_scheduler.dispatch import Stream, Work
+    from durabletask_scheduler.dispatch import Route, Stream, Work
 
 Name = tuple[str, str]
 """Task hub and instance id."""
@@ -32,6 +32,7 @@ class Entry:
         dirty: the group changes it.
         turn_in_group: the group holds the commit of a turn of it.
         gone: dropped from memory; whoever still holds it must look again.
+        turn_route: the route of its turns, once one was queued; another generation may have another.
     """
 
     instance: Instance
@@ -47,14 +48,11 @@ class Entry:
     dirty: bool = False
     turn_in_group: bool = False
     gone: bool = False
+    turn_route: Route | None = None
 
     @property
     def name(self) -> Name:
         return (self.instance.task_hub, self.instance.instance_id)
-
-    @property
-    def busy(self) -> bool:
-        return self.dirty or self.turn is not None or bool(self.activities)
 
     def cool(self) -> None:
         """No worker's kept run stands where this instance stands."""
@@ -124,7 +122,8 @@ class Instances:
     def entry_written(self, entry: Entry) -> None:
         """The group that changed the entry is in storage."""
         entry.dirty = entry.turn_in_group = False
-        entry.group_rows.clear()
+        if entry.group_rows:
+            entry.group_rows.clear()
 
     def history(self, entry: Entry) -> list[HistoryRow]:
         """The history rows, from memory or storage, those of the group included."""
@@ -141,9 +140,10 @@ class Instances:
         if entry.rows is None:
             entry.group_rows.append(row)
             return
+        size = len(row.events)
         entry.rows.append(row)
-        entry.rows_bytes += len(row.events)
-        self._history_bytes += len(row.events)
+        entry.rows_bytes += size
+        self._history_bytes += size
 
     def restart_history(self, entry: Entry) -> None:
         """A new generation begins with no history."""
@@ -159,14 +159,12 @@ class Instances:
         entry.rows_bytes = 0
 
     def settle(self, entry: Entry) -> None:
-        """Note after a tick whether the entry may leave memory."""
+        """Note after a tick whether the entry may leave memory: not while anything is under way."""
         if entry.gone:
             return
-        if entry.busy:
-            self._idle.pop(entry, None)
-        else:
+        self._idle.pop(entry, None)
+        if not (entry.dirty or entry.turn is not None or entry.activities):
             self._idle[entry] = None
-            self._idle.move_to_end(entry)
 
     def shrink(self) -> None:
         """Let the least recently used go until the bounds hold."""
@@ -177,6 +175,6 @@ class Instances:
 
     def _add(self, instance: Instance, rows: list[HistoryRow] | None) -> Entry:
         entry = Entry(instance, rows)
-        self._by_name[entry.name] = entry
+        self._by_name[instance.task_hub, instance.instance_id] = entry
         self._by_key[instance.key] = entry
         return entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Generic
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -36,12 +37,16 @@ class Leases(Generic[AnyHolder]):
         """A write begins."""
         self._turns_out.clear()
 
+    @property
+    def has_turns(self) -> bool:
+        return bool(self._turns)
+
     def oldest_turn(self) -> LeaseOf[AnyHolder] | None:
         return next(iter(self._turns.values()), None)
 
     def grant(self, work: WorkOf[AnyHolder], stream: Stream, token: str, deadline: int = 0) -> LeaseOf[AnyHolder]:
         """Give the work to the stream; takes one of its permits. Turns have a deadline."""
-        lease = LeaseOf(token, work, stream, deadline)
+        lease: LeaseOf[AnyHolder] = LeaseOf(token, work, stream, deadline)
         work.lease = lease
         stream.leases.add(lease)
         stream.free[work.route.kind] -= 1
@@ -68,7 +73,7 @@ class Leases(Generic[AnyHolder]):
         return lease
 
 
-def put_together(chunks: list[pb.OrchestratorResponse], last: pb.OrchestratorResponse) -> pb.OrchestratorResponse:
+def put_together(chunks: Sequence[pb.OrchestratorResponse], last: pb.OrchestratorResponse) -> pb.OrchestratorResponse:
     """One answer from its parts. Only the first part counts the events processed and has the trace context."""
     if not chunks:
         return last

@@ -29,6 +29,7 @@ from durabletask_scheduler.hub.model import HubError
 from durabletask_scheduler.limits import ServiceOptions
 from durabletask_scheduler.readers import Readers, Reading
 from durabletask_scheduler.rpc import RPCS, Cancel, Reply, Rpc, Sink
+from durabletask_scheduler.shifts import Shifts
 from durabletask_scheduler.storage import Storage
 from durabletask_scheduler.waiters import Ready, Wait, has_completed, has_started, state_response
 
@@ -83,6 +84,10 @@ class SchedulerService:
         self._engine = Engine(storage, self._options)
         self._readers = Readers(self._options.readers)
         self._task_hubs: set[str] = set()
+        changes = {**requests.HANDLERS, **bulk_start.HANDLERS, **entity_calls.HANDLERS}
+        del changes["TerminateInstance"]
+        # By far the most calls are these: they go straight to the engine.
+        self._changes = {rpc: partial(handler, self._engine) for rpc, handler in changes.items()}
         self._handlers = self._unary_handlers()
         self._streams: Mapping[str, Callable[[StreamCall], Cancel]] = {
             "GetWorkItems": self._work_items,
@@ -116,9 +121,10 @@ class SchedulerService:
             raise TimeoutError(f"the scheduler did not stop within {timeout} s; a write or a query is still under way")
 
     @property
-    def lending(self) -> Engine | None:
+    def lending(self) -> Shifts | None:
         """What borrows the threads of workers in this process; None if it needs none."""
-        return self._engine if self._engine.borrows else None
+        shifts = self._engine.shifts
+        return shifts if shifts.borrows else None
 
     def initial_metadata(self, rpc: str) -> tuple[tuple[str, str], ...]:
         """Initial metadata of the answers to a call."""
@@ -135,7 +141,11 @@ class SchedulerService:
         if task_hub not in self._task_hubs and rpc != "CreateTaskHub":
             send_reply(reply, None, _no_hub(task_hub))
             return _nothing
-        return self._handlers[rpc](Call(rpc, request, metadata, task_hub, reply))
+        change = self._changes.get(rpc)
+        if change is None:
+            return self._handlers[rpc](Call(rpc, request, metadata, task_hub, reply))
+        self._engine.submit(Command(partial(change, task_hub, request), reply))
+        return _nothing
 
     def open_stream(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Cancel:
         """Begin a streaming call; see :meth:`call`."""
@@ -156,8 +166,6 @@ class SchedulerService:
             "CreateTaskHub": self._create_task_hub,
             "CompleteWorkItems": self._complete_work_items,
         }
-        changes = {**requests.HANDLERS, **bulk_start.HANDLERS, **entity_calls.HANDLERS}
-        handlers.update((rpc, partial(self._change, handler)) for rpc, handler in changes.items())
         reads = {**queries.HANDLERS, **counting.HANDLERS, **entity_queries.HANDLERS}
         handlers.update((rpc, partial(self._read, handler)) for rpc, handler in reads.items())
         handlers["TerminateInstance"] = self._terminate
@@ -166,21 +174,13 @@ class SchedulerService:
 
     # -- changes and waits: the engine thread ---------------------------------------------------
 
-    def _change(self, handler: requests.Handler, call: Call) -> Cancel:
-        run = partial(handler, self._engine, call.task_hub, call.request)
-        self._engine.submit(Command(run, call.reply))
-        return _nothing
-
     def _complete_work_items(self, call: Call) -> Cancel:
         for rpc, request, reply in answers.single_calls(call.request, call.reply):
-            self._handlers[rpc](Call(rpc, request, call.metadata, call.task_hub, reply))
+            self.call(rpc, request, call.metadata, reply)
         return _nothing
 
     def _terminate(self, call: Call) -> Cancel:
         """Recursive: the children that are open end with their parent; below those that have ended some may live on."""
-        change = requests.HANDLERS["TerminateInstance"]
-        if not call.request.recursive:
-            return self._change(change, call)
 
         def descend(response: Message | None, error: HubError | None) -> None:
             if error is not None:
@@ -188,7 +188,9 @@ class SchedulerService:
             else:
                 self._read(queries.terminate_descendants, call)
 
-        return self._change(change, replace(call, reply=descend))
+        change = partial(requests.HANDLERS["TerminateInstance"], self._engine, call.task_hub, call.request)
+        self._engine.submit(Command(change, descend if call.request.recursive else call.reply))
+        return _nothing
 
     def _get_instance(self, call: Call) -> Cancel:
         def answer() -> None:
@@ -211,14 +213,15 @@ class SchedulerService:
         request: pb.GetInstanceRequest = call.request
         checks.check_text("the instance id", request.instanceId, self._options.limits.id_bytes)
         wait = Wait(call.task_hub, request.instanceId, ready, request.getInputsAndOutputs, call.reply)
-        engine = self._engine
+        self._after_write(call.reply, partial(self._park, wait))
+        return partial(self._end_wait, wait)
 
-        def park() -> None:
-            entry = engine.find(wait.task_hub, wait.instance_id)
-            engine.waiters.park(wait, None if entry is None else entry.instance)
+    def _park(self, wait: Wait) -> None:
+        entry = self._engine.find(wait.task_hub, wait.instance_id)
+        self._engine.waiters.park(wait, None if entry is None else entry.instance)
 
-        self._after_write(call.reply, park)
-        return partial(engine.submit, Command(partial(engine.waiters.cancel, wait)))
+    def _end_wait(self, wait: Wait) -> None:
+        self._engine.submit(Command(partial(self._engine.waiters.cancel, wait)))
 
     def _after_write(self, reply: Reply, action: Callable[[], None]) -> None:
         """See the state as committed: what others change in the same tick counts, but only once durable."""

@@ -98,9 +98,13 @@ class MessageBridge:
         rpc: the call.
         serialize: the caller's request serializer, if its stub gave one.
         deserialize: the caller's response deserializer, if its stub gave one.
+
+    Attributes:
+        request_type: what the service wants; a request of this very type needs no bridge.
     """
 
     def __init__(self, rpc: Rpc, serialize: Serializer | None, deserialize: Deserializer | None) -> None:
+        self.request_type = rpc.request_type
         self._rpc = rpc
         self._serialize = serialize
         self._deserialize = deserialize
@@ -111,7 +115,7 @@ class MessageBridge:
         Raises:
             TypeError: neither our message nor one that the caller's stub can serialize.
         """
-        expected = self._rpc.request_type
+        expected = self.request_type
         if type(request) is expected:
             return request, None
         if self._serialize is None or not isinstance(request, Message):

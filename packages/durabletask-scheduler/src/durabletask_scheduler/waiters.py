@@ -9,7 +9,7 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask_scheduler.group import send_reply
 from durabletask_scheduler.hub import views
-from durabletask_scheduler.hub.model import PENDING, HubError, Instance
+from durabletask_scheduler.hub.model import PENDING, TERMINAL, HubError, Instance
 from durabletask_scheduler.rpc import Reply
 
 Ready = Callable[[Instance], bool]
@@ -20,7 +20,7 @@ def has_started(instance: Instance) -> bool:
 
 
 def has_completed(instance: Instance) -> bool:
-    return instance.is_terminal
+    return instance.status in TERMINAL
 
 
 def state_response(instance: Instance, *, payloads: bool) -> pb.GetInstanceResponse:

@@ -46,8 +46,12 @@ class Watch:
         """
         stuck = not at_rest and progress == self._seen
         self._seen = progress
-        self._quiet = 0 if self._left else self._quiet + 1
-        self._left = False
+        # Only what was seen is taken back, so that nothing left in between is lost.
+        if self._left:
+            self._left = False
+            self._quiet = 0
+        else:
+            self._quiet += 1
         # Off first, then looking for what was left meanwhile: who leaves something reads ``on`` after telling so.
         self.on = self._quiet < _QUIET_LOOKS
         if self._left:

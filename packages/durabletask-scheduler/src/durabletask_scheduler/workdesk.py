@@ -49,6 +49,7 @@ class WorkDesk:
         self._ready: dict[Entry, None] = {}
         self._new_activities: list[Work] = []
         self._late_turns: list[Work] = []
+        self._expiry_at = 0
         self.entities = EntityDesk(engine, self._dispatcher, self._send)
 
     # -- streams ------------------------------------------------------------------------------
@@ -157,18 +158,21 @@ class WorkDesk:
 
     def take(self, commit: Commit) -> None:
         """Note what a commit makes possible or pointless; it is acted upon later in the tick."""
+        by_key = self._engine.instances.by_key
         for key in commit.closed:
             self._close(key)
         for key in commit.updated:
-            self._void_stale_turn(self._engine.instances.by_key(key))
+            entry = by_key(key)
+            if entry is not None and entry.turn is not None:
+                self._void_stale_turn(entry)
         for instance, task in commit.activities:
-            entry = self._engine.instances.by_key(instance.key)
+            entry = by_key(instance.key)
             if entry is not None:
                 self._new_activities.append(self._expect_activity(entry, task))
         for instance, task in commit.timers:
             self._expect_timer(instance.task_hub, instance.instance_id, task)
         for instance in commit.runnable:
-            entry = self._engine.instances.by_key(instance.key)
+            entry = by_key(instance.key)
             if entry is not None:
                 self._ready[entry] = None
 
@@ -199,8 +203,10 @@ class WorkDesk:
             wake = partial(self._wake, instance.task_hub, instance.instance_id)
             self._engine.alarms.set(instance.key, at, wake)
             return
-        route = Route(Kind.TURN, instance.task_hub, instance.name, instance.version or "")
-        work: Work = WorkOf(route, entry, avoid=entry.avoid)
+        route = entry.turn_route
+        if route is None:
+            route = entry.turn_route = Route(Kind.TURN, instance.task_hub, instance.name, instance.version or "")
+        work: Work = WorkOf(route, entry, None, entry.avoid)
         entry.turn = work
         self._dispatcher.queue(work)
 
@@ -276,11 +282,10 @@ class WorkDesk:
         if work.lease is not None:
             work.lease.void = True
 
-    def _void_stale_turn(self, entry: Entry | None) -> None:
-        if entry is None or entry.turn is None or entry.turn.lease is None:
-            return
+    def _void_stale_turn(self, entry: Entry) -> None:
+        lease = None if entry.turn is None else entry.turn.lease
         turn = entry.instance.turn
-        if turn is None or turn.token != entry.turn.lease.token:
+        if lease is not None and (turn is None or turn.token != lease.token):
             self._drop_turn(entry)
 
     def _drop_turn(self, entry: Entry) -> None:
@@ -297,24 +302,25 @@ class WorkDesk:
     def hand_out_turns(self) -> None:
         """Turns may leave before the group is written."""
         if self._ready:
-            self._consider_ready()
-        self._dispatcher.pump(Kind.TURN, self._begin_turn)
+            ready, self._ready = self._ready, {}
+            for entry in ready:
+                self.consider(entry)
+        if self._dispatcher.has_queued(Kind.TURN):
+            self._dispatcher.pump(Kind.TURN, self._begin_turn)
         self.entities.hand_out()
 
     def hand_out_after_write(self) -> None:
         """Activities of what has just become durable, and turns that had to wait for it."""
         late, self._late_turns = self._late_turns, []
-        for work in (*self._new_activities, *late):
+        for work in self._new_activities:
             self._dispatcher.queue(work)
         self._new_activities.clear()
+        for work in late:
+            self._dispatcher.queue(work)
         if late or self._ready or self.entities.has_late:
             self.hand_out_turns()
-        self._dispatcher.pump(Kind.ACTIVITY, self._begin_activity)
-
-    def _consider_ready(self) -> None:
-        ready, self._ready = self._ready, {}
-        for entry in ready:
-            self.consider(entry)
+        if self._dispatcher.has_queued(Kind.ACTIVITY):
+            self._dispatcher.pump(Kind.ACTIVITY, self._begin_activity)
 
     def _begin_turn(self, work: Work, stream: Stream) -> None:
         entry = work.entry
@@ -351,27 +357,29 @@ class WorkDesk:
     def _send_turn(self, work: Work, stream: Stream, rows: list[HistoryRow] | None, *, fetched: bool) -> None:
         entry = work.entry
         turn = turns.begin_turn(entry.instance, self._engine.context)
-        request = views.turn_request(entry.instance, turn, None if fetched else rows)
+        item = pb.WorkItem(completionToken=turn.token)
+        request = views.turn_request(entry.instance, turn, None if fetched else rows, item.orchestratorRequest)
         if rows is None:
             request.properties[warm.BASE].string_value = entry.warm_token
-        request.requiresHistoryStreaming = fetched
-        is_first = self._leases.oldest_turn() is None
+        if fetched:
+            request.requiresHistoryStreaming = True
+        is_first = not self._leases.has_turns
         lease = self._leases.grant(work, stream, turn.token, self._engine.now + self._engine.options.turn_max_age)
         lease.warm = rows is None
         lease.history_key = rows[-1].key if rows else 0
         if is_first:
-            self._engine.alarms.set(_TURN_AGE, lease.deadline, self._expire_turns)
-        self._engine.touch(entry)
+            self._expect_expiry(lease)
         # Whatever the worker keeps stands before this turn; it is warm again once the turn is committed.
-        entry.cool()
-        self._send(stream, pb.WorkItem(orchestratorRequest=request, completionToken=lease.token))
+        entry.warm_stream = None
+        self._send(stream, item)
 
     def _begin_activity(self, work: Work, stream: Stream) -> None:
         assert work.task is not None
-        request = activities.activity_request(work.entry.instance, work.task)
-        lease = self._leases.grant(work, stream, self._engine.context.new_id())
-        self._engine.touch(work.entry)
-        self._send(stream, pb.WorkItem(activityRequest=request, completionToken=lease.token))
+        token = self._engine.context.new_id()
+        item = pb.WorkItem(completionToken=token)
+        activities.activity_request(work.entry.instance, work.task, item.activityRequest)
+        self._leases.grant(work, stream, token)
+        self._send(stream, item)
 
     # -- leases -------------------------------------------------------------------------------
 
@@ -401,10 +409,17 @@ class WorkDesk:
         entry.turn = None
         self._ready[entry] = None
 
+    def _expect_expiry(self, lease: Lease) -> None:
+        """See to the oldest turn in time; an alarm that is set already comes first, and sets itself anew."""
+        if not self._expiry_at:
+            self._expiry_at = lease.deadline
+            self._engine.alarms.set(_TURN_AGE, lease.deadline, self._expire_turns)
+
     def _expire_turns(self) -> None:
+        self._expiry_at = 0
         while (lease := self._leases.oldest_turn()) is not None:
             if lease.deadline > self._engine.now:
-                self._engine.alarms.set(_TURN_AGE, lease.deadline, self._expire_turns)
+                self._expect_expiry(lease)
                 return
             logger.warning("A turn of %s was not answered in time", lease.work.entry.instance.instance_id)
             self._lose(lease)
@@ -421,7 +436,7 @@ class WorkDesk:
         if lease is None:
             return
         if response.isPartial:
-            lease.chunks.append(response)
+            lease.chunks += (response,)
             return
         self._end(lease)
         if lease.void:

@@ -57,7 +57,7 @@ def test_thousands_wait_without_threads_and_leave_nothing_behind_when_they_go(ru
     before = threading.active_count()
     waits = [runtime.wait("a") for _ in range(2_000)]
     kept = runtime.wait("a")
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     for wait in waits:
         wait.cancel_call()
         wait.cancel_call()

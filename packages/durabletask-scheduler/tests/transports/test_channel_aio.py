@@ -73,6 +73,20 @@ async def test_a_deadline_ends_a_wait_and_frees_the_waiter(stub, service):
     assert service.cancelled.get(timeout=WAIT) == "WaitForInstanceStart"
 
 
+@pytest.mark.parametrize("timeouts", [(60, 0.02), (0.02, 0.04)], ids=["earlier one later", "one after the other"])
+async def test_every_deadline_is_kept_in_whatever_order_they_were_set(stub, timeouts):
+    calls = [stub.WaitForInstanceStart(pb.GetInstanceRequest(), timeout=timeout) for timeout in timeouts]
+    assert await asyncio.wait_for(calls[-1].code(), WAIT) is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert [call.done() for call in calls] == [timeout < 1 for timeout in timeouts]
+
+
+async def test_thousands_of_deadlines_that_pass_together_are_all_kept(stub, service):
+    calls = [stub.WaitForInstanceStart(pb.GetInstanceRequest(), timeout=0.05) for _ in range(2_000)]
+    codes = await asyncio.wait_for(asyncio.gather(*(call.code() for call in calls)), WAIT)
+    assert set(codes) == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert service.cancelled.qsize() == 2_000
+
+
 async def test_cancelling_who_awaits_cancels_the_call(stub, service):
     async def wait():
         return await calls[0]

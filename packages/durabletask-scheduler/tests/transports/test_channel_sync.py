@@ -112,6 +112,24 @@ def test_waiting_for_a_future_can_time_out_without_ending_it(stub, service):
     with pytest.raises(grpc.FutureTimeoutError):
         future.result(timeout=0.01)
     assert future.running()
+    service.parked.get(timeout=WAIT)(pb.GetInstanceResponse(exists=True), None)
+    assert future.result(timeout=WAIT).exists
+
+
+def test_many_threads_wait_for_one_future(stub, service):
+    def wait():
+        ready.wait(WAIT)
+        answers.append(future.result(timeout=WAIT).exists)
+
+    future, ready, answers = stub.WaitForInstanceStart.future(pb.GetInstanceRequest()), threading.Barrier(9), []
+    threads = [threading.Thread(target=wait) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    ready.wait(WAIT)
+    service.parked.get(timeout=WAIT)(pb.GetInstanceResponse(exists=True), None)
+    for thread in threads:
+        thread.join(WAIT)
+    assert answers == [True] * 8
 
 
 def test_a_future_s_deadline_is_kept_though_nobody_waits(stub, service):
@@ -130,6 +148,17 @@ def test_every_deadline_is_kept_in_whatever_order_they_were_set(stub, timeouts):
     futures[-1].add_done_callback(lambda _: told.set())
     assert told.wait(WAIT)
     assert [future.done() for future in futures] == [timeout < 1 for timeout in timeouts]
+
+
+def test_thousands_of_futures_with_deadlines_may_be_answered_at_once(stub):
+    assert all(stub.Hello.future(Empty(), timeout=60).done() for _ in range(3_000))
+
+
+def test_thousands_of_deadlines_that_pass_together_are_all_kept(stub, service):
+    futures = [stub.WaitForInstanceStart.future(pb.GetInstanceRequest(), timeout=0.05) for _ in range(2_000)]
+    codes = {future.exception(timeout=WAIT).code() for future in futures}
+    assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert service.cancelled.qsize() == 2_000
 
 
 def test_a_prompt_callback_has_run_when_the_service_has_answered(stub, service):

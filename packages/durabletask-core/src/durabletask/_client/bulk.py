@@ -106,6 +106,8 @@ class BulkStart:
 
 def _ended(call: Call[str], outcome: str | Exception) -> str | Exception:
     """The same outcome, which the call's span has seen."""
+    if call.span is None:
+        return outcome
     try:
         with call.span:
             if isinstance(outcome, Exception):

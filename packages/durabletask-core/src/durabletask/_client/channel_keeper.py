@@ -22,6 +22,9 @@ class ChannelKeeper(Generic[TChannel]):
         open_channel: Opens a channel of our own, with the first call and at each replacement; it is told
             whether this is a replacement.
         clock: Seconds on a monotonic clock.
+
+    Attributes:
+        has_retired: Whether :meth:`take_due` may have something to hand out.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class ChannelKeeper(Generic[TChannel]):
         self._current = supplied
         self._stub: Stub | None = None
         self._retired: list[tuple[float, TChannel]] = []
+        self.has_retired = False
         self._replacing = False
         self._closed = False
 
@@ -46,6 +50,9 @@ class ChannelKeeper(Generic[TChannel]):
         Raises:
             RuntimeError: The client was closed.
         """
+        stub = self._stub
+        if stub is not None:
+            return stub
         with self._lock:
             if self._closed:
                 raise RuntimeError("the client is closed: make a new one")
@@ -61,17 +68,17 @@ class ChannelKeeper(Generic[TChannel]):
             if self._supplied or self._current is None:
                 return
             self._retired.append((self._clock(), self._current))
+            self.has_retired = True
             self._current = self._stub = None
             self._replacing = True
 
     def take_due(self) -> list[TChannel]:
         """The channels that were retired long enough ago to be closed now."""
         with self._lock:
-            if not self._retired:
-                return []
             now = self._clock()
             due = [channel for retired_at, channel in self._retired if now - retired_at >= _GRACE_SECONDS]
             self._retired = [entry for entry in self._retired if now - entry[0] < _GRACE_SECONDS]
+            self.has_retired = bool(self._retired)
             return due
 
     def take_all(self) -> list[TChannel]:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -103,6 +104,8 @@ class Connection:
             UnsupportedByServerError: The server does not have an RPC that not every server has.
             grpc.RpcError: The call failed in another way.
         """
+        if call.span is None:
+            return call.parse(self._answer(call))
         with call.span:
             return call.parse(self._answer(call))
 
@@ -145,7 +148,8 @@ class Connection:
             channel.close()
 
     def _answer(self, call: Call[Any]) -> Any:
-        self._upload(call)
+        if self._store is not None:
+            self._upload(call)
         try:
             method = self._method(call)
             answer = method(call.request, timeout=call.timeout, metadata=call.metadata or None)
@@ -156,8 +160,9 @@ class Connection:
             if explained is not None:
                 raise explained from error
             raise
-        self._health.succeeded()
-        return self._restored(call, answer)
+        if self._health.troubled:
+            self._health.succeeded()
+        return answer if self._store is None else self._restored(call, answer)
 
     def _has_additions(self) -> bool:
         """Whether the server announces calls beyond the protocol; asked once for every channel."""
@@ -174,8 +179,9 @@ class Connection:
         return self._additions
 
     def _method(self, call: Call[Any]) -> Any:
-        for channel in self._keeper.take_due():
-            channel.close()
+        if self._keeper.has_retired:
+            for channel in self._keeper.take_due():
+                channel.close()
         return getattr(self._keeper.stub(), call.rpc)
 
     def _begin(self, call: Call[str], slots: threading.BoundedSemaphore) -> Callable[[], str | Exception]:
@@ -194,14 +200,15 @@ class Connection:
 
     def _outcome(self, call: Call[str], future: Any) -> str | Exception:
         try:
-            with call.span:
+            with call.span or nullcontext():
                 answer = future.result()
         except grpc.RpcError as error:
             self._note_failure(call, error)
             return error
         except Exception as error:
             return error
-        self._health.succeeded()
+        if self._health.troubled:
+            self._health.succeeded()
         return call.parse(self._restored(call, answer))
 
     def _note_failure(self, call: Call[Any], error: grpc.RpcError) -> None:
@@ -235,6 +242,8 @@ class AsyncConnection:
 
     async def run(self, call: Call[T]) -> T:
         """As ``Connection.run``; errors of the transport are ``grpc.aio.AioRpcError``."""
+        if call.span is None:
+            return call.parse(await self._answer(call))
         with call.span:
             return call.parse(await self._answer(call))
 
@@ -281,9 +290,12 @@ class AsyncConnection:
             await channel.close(None)
 
     async def _answer(self, call: Call[Any]) -> Any:
-        await self._upload(call)
+        if self._store is not None:
+            await self._upload(call)
         try:
-            method = await self._method(call)
+            if self._keeper.has_retired:
+                await self._close_due()
+            method = getattr(self._keeper.stub(), call.rpc)
             pending = method(call.request, timeout=call.timeout, metadata=call.metadata or None)
             answer = [message async for message in pending] if call.streams else await pending
         except grpc.RpcError as error:
@@ -293,8 +305,9 @@ class AsyncConnection:
             if explained is not None:
                 raise explained from error
             raise
-        self._health.succeeded()
-        return await self._restored(call, answer)
+        if self._health.troubled:
+            self._health.succeeded()
+        return answer if self._store is None else await self._restored(call, answer)
 
     async def _has_additions(self) -> bool:
         """As ``Connection._has_additions``."""
@@ -322,10 +335,9 @@ class AsyncConnection:
 
         await asyncio.gather(*(upload(index, call) for index, call in enumerate(calls)))
 
-    async def _method(self, call: Call[Any]) -> Any:
+    async def _close_due(self) -> None:
         for channel in self._keeper.take_due():
             await channel.close(None)
-        return getattr(self._keeper.stub(), call.rpc)
 
     async def _upload(self, call: Call[Any]) -> None:
         if self._store is not None and call.uploads_for is not None:

@@ -29,6 +29,9 @@ class ConnectionHealth:
         address: The server, as shown to the user.
         logger: Where an outage is reported, once until a call succeeds again.
         clock: Seconds on a monotonic clock.
+
+    Attributes:
+        troubled: Whether there was a failure since :meth:`succeeded` was last called.
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class ConnectionHealth:
         self._failures = 0
         self._replaced_at: float | None = None
         self._outage_reported = False
+        self.troubled = False
 
     def succeeded(self) -> None:
+        """A call reached the server; need not be told while there is no trouble."""
         with self._lock:
             self._failures = 0
-            self._outage_reported = False
+            self._outage_reported = self.troubled = False
 
     def failed(self, call: Call[object], error: grpc.RpcError) -> bool:
         """Take note of a failed call; True if the channel is to be replaced now."""
@@ -68,6 +73,7 @@ class ConnectionHealth:
         threshold = self._options.channel_recreate_failure_threshold
         with self._lock:
             self._failures += 1
+            self.troubled = True
             if threshold == 0 or self._failures < threshold:
                 return False
             now = self._clock()

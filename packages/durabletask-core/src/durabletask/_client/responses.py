@@ -1,10 +1,12 @@
 """From the protocol's answers to the values that clients return."""
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Final
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import scheduler_additions_pb2 as additions_pb
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from durabletask._client.models import (
     OrchestrationCount,
@@ -13,8 +15,11 @@ from durabletask._client.models import (
     Page,
     PurgeInstancesResult,
 )
-from durabletask.failures import FailureDetails, failure_details
+from durabletask.failures import failure_details
 from durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter
+
+_STATUSES: Final[Mapping[int, OrchestrationStatus]] = {status.value: status for status in OrchestrationStatus}
+_EPOCH: Final = datetime(1970, 1, 1)
 
 
 def new_orchestration_state(
@@ -36,23 +41,24 @@ def parse_orchestration_state(
     Raises:
         ValueError: The status is a number that the protocol does not define.
     """
+    number, tags, failure = state_pb.orchestrationStatus, state_pb.tags, state_pb.failureDetails
     return OrchestrationState(
         instance_id=state_pb.instanceId,
         name=state_pb.name,
-        runtime_status=OrchestrationStatus(state_pb.orchestrationStatus),
-        created_at=state_pb.createdTimestamp.ToDatetime(),
-        last_updated_at=state_pb.lastUpdatedTimestamp.ToDatetime(),
+        runtime_status=_STATUSES.get(number) or OrchestrationStatus(number),
+        created_at=_moment(state_pb.createdTimestamp) or _EPOCH,
+        last_updated_at=_moment(state_pb.lastUpdatedTimestamp) or _EPOCH,
         serialized_input=state_pb.input.value or None,
         serialized_output=state_pb.output.value or None,
         serialized_custom_status=state_pb.customStatus.value or None,
-        failure_details=_failure(state_pb),
+        failure_details=failure_details(failure) if failure.errorMessage or failure.errorType else None,
         _data_converter=data_converter or DEFAULT_DATA_CONVERTER,
         version=state_pb.version.value or None,
-        tags=dict(state_pb.tags),
+        tags=dict(tags) if tags else {},
         parent_instance_id=state_pb.parentInstanceId.value or None,
         execution_id=state_pb.executionId.value or None,
-        completed_at=_moment(state_pb, "completedTimestamp"),
-        scheduled_start_at=_moment(state_pb, "scheduledStartTimestamp"),
+        completed_at=_moment(state_pb.completedTimestamp),
+        scheduled_start_at=_moment(state_pb.scheduledStartTimestamp),
     )
 
 
@@ -81,13 +87,7 @@ def history_events(chunks: Iterable[pb.HistoryChunk]) -> list[pb.HistoryEvent]:
     return [event for chunk in chunks for event in chunk.events]
 
 
-def _failure(state: pb.OrchestrationState) -> FailureDetails | None:
-    details = state.failureDetails
-    return failure_details(details) if details.errorMessage or details.errorType else None
-
-
-def _moment(state: pb.OrchestrationState, field: str) -> datetime | None:
+def _moment(timestamp: Timestamp) -> datetime | None:
     # Some SDKs send the epoch where they mean "none", and some servers store it.
-    timestamp = getattr(state, field)
-    moment: datetime | None = timestamp.ToDatetime() if timestamp.seconds or timestamp.nanos else None
-    return moment
+    seconds, nanos = timestamp.seconds, timestamp.nanos
+    return _EPOCH + timedelta(0, seconds, nanos // 1000) if seconds or nanos else None

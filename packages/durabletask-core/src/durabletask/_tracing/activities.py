@@ -28,8 +28,6 @@ class ActivityTracing:
 
     def run(self, run: Run, request: pb.ActivityRequest) -> pb.ActivityResponse:
         """Run one on this thread."""
-        if not self._concerns(request):
-            return run(request)
         with self._inside(request) as span:
             response = run(request)
             _end(span, response)
@@ -37,14 +35,13 @@ class ActivityTracing:
 
     async def run_async(self, run: RunAsync, request: pb.ActivityRequest) -> pb.ActivityResponse:
         """Run one on this event loop."""
-        if not self._concerns(request):
-            return await run(request)
         with self._inside(request) as span:
             response = await run(request)
             _end(span, response)
         return response
 
-    def _concerns(self, request: pb.ActivityRequest) -> bool:
+    def concerns(self, request: pb.ActivityRequest) -> bool:
+        """Whether there is a span or a trace context for this one; else it runs as it is."""
         return self._emit or request.HasField("parentTraceContext")
 
     @contextmanager

@@ -1,6 +1,5 @@
 """Activities: plain functions on threads or in processes, ``async def`` ones on the loop, never on the reader."""
 
-import enum
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,33 +8,32 @@ from typing import Protocol
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
-from durabletask._worker.items import Item, Kind
+from durabletask._worker.items import ACTIVITY, Item
 from durabletask._worker.ledger import Ledger
 from durabletask._worker.loop import LoopThread
 from durabletask._worker.payloads import Payloads
 from durabletask._worker.permits import Permits
-from durabletask._worker.processes import ActivityProcessDiedError, ProcessPool
+from durabletask._worker.processes import ActivityProcessDiedError, ProcessPool, location_of
 from durabletask._worker.refused import failed_activity
 from durabletask._worker.threads import ThreadPool
-from durabletask.activities import ActivityOptions, failed_response
+from durabletask.activities import ActivityOptions, failed_response, run_activity, run_activity_async
+from durabletask.registry import Registration
 
 Run = Callable[[pb.ActivityRequest], pb.ActivityResponse]
 RunAsync = Callable[[pb.ActivityRequest], Awaitable[pb.ActivityResponse]]
+RunRegistered = Callable[[Registration | None, pb.ActivityRequest, ActivityOptions], pb.ActivityResponse]
+RunRegisteredAsync = Callable[
+    [Registration | None, pb.ActivityRequest, ActivityOptions], Awaitable[pb.ActivityResponse]
+]
+Hook = Callable[[pb.ActivityRequest], None]
 
 
 class Tracing(Protocol):
     """Runs activities inside of their spans."""
 
+    def concerns(self, request: pb.ActivityRequest, /) -> bool: ...
     def run(self, run: Run, request: pb.ActivityRequest, /) -> pb.ActivityResponse: ...
     async def run_async(self, run: RunAsync, request: pb.ActivityRequest, /) -> pb.ActivityResponse: ...
-
-
-class Place(enum.Enum):
-    """Where an activity runs."""
-
-    THREAD = "thread"
-    PROCESS = "process"
-    LOOP = "loop"
 
 
 @dataclass(frozen=True)
@@ -43,24 +41,22 @@ class ActivityCode:
     """The user's activities. Faults of user code become failures inside the response.
 
     Args:
-        place: Where the activity of a request runs.
-        location: How a process finds the activity of a request.
+        find: The activity of a name and a version, or None.
         options: What activities share.
-        run: Runs a plain one, or answers that there is none of this name.
-        run_async: Runs an ``async def`` one.
-        started: Called before an activity runs, on its thread.
-        completed: Called after it ran, however it ended.
+        started: Called before an activity runs, on its thread; None for nothing.
+        completed: Called after it ran, however it ended; None for nothing.
         tracing: Runs it inside of a span; None without tracing.
+        run: Runs a plain one on a thread.
+        run_async: Runs an ``async def`` one on the loop.
     """
 
-    place: Callable[[pb.ActivityRequest], Place]
-    location: Callable[[pb.ActivityRequest], str]
+    find: Callable[[str, str | None], Registration | None]
     options: ActivityOptions
-    run: Run
-    run_async: RunAsync
-    started: Callable[[pb.ActivityRequest], None]
-    completed: Callable[[pb.ActivityRequest], None]
+    started: Hook | None = None
+    completed: Hook | None = None
     tracing: Tracing | None = None
+    run: RunRegistered = run_activity
+    run_async: RunRegisteredAsync = run_activity_async
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class Activities:
         limit: Greatest number that run at once, in all places together.
         places: Where they run.
         ledger: Where answers go.
-        payloads: Restores inputs, stores results.
+        payloads: Restores inputs, stores results; None without a payload store.
         logger: Where failing hooks are reported.
     """
 
@@ -98,7 +94,7 @@ class Activities:
         limit: int,
         places: Places,
         ledger: Ledger,
-        payloads: Payloads,
+        payloads: Payloads | None,
         logger: logging.Logger,
     ) -> None:
         self._code = code
@@ -110,20 +106,11 @@ class Activities:
         # What has one of these too has a thread or a process at once, so that all that waits can be given back.
         self._thread_permits: Permits[Item] = Permits(places.threads.size, self._start_on_thread)
         self._process_permits: Permits[Item] = Permits(places.processes.size, self._start_in_process)
-        self._starts: dict[Place, Callable[[Item], None]] = {
-            Place.THREAD: self._thread_permits.submit,
-            Place.PROCESS: self._process_permits.submit,
-            Place.LOOP: self._start_on_loop,
-        }
 
     def handle(self, work_item: pb.WorkItem) -> None:
         """Take the activity; it starts when a permit and a thread are free."""
         request = work_item.activityRequest
-        subject = (
-            f"activity '{request.name}' (task {request.taskId} of instance "
-            f"'{request.orchestrationInstance.instanceId}')"
-        )
-        item = Item(Kind.ACTIVITY, work_item, subject)
+        item = Item(ACTIVITY, work_item, code=self._code.find(request.name, request.version.value or None))
         self._ledger.begun(item)
         self._permits.submit(item)
 
@@ -134,10 +121,13 @@ class Activities:
                 self._ledger.abandon(item, reason)
 
     def _start(self, item: Item) -> None:
-        self._starts[self._code.place(item.message.activityRequest)](item)
-
-    def _start_on_loop(self, item: Item) -> None:
-        self._places.loop.submit(partial(self._run_async, item))
+        registration: Registration | None = item.code
+        if registration is not None and registration.in_process:
+            self._process_permits.submit(item)
+        elif registration is not None and registration.is_async:
+            self._places.loop.submit(partial(self._run_async, item))
+        else:
+            self._thread_permits.submit(item)
 
     def _start_on_thread(self, item: Item) -> None:
         self._places.threads.submit(partial(self._run, item, self._code.run, self._thread_permits))
@@ -145,13 +135,16 @@ class Activities:
     def _start_in_process(self, item: Item) -> None:
         self._places.process_threads.submit(partial(self._run, item, self._run_in_process, self._process_permits))
 
-    def _run_in_process(self, request: pb.ActivityRequest) -> pb.ActivityResponse:
+    def _run_in_process(
+        self, registration: Registration | None, request: pb.ActivityRequest, options: ActivityOptions
+    ) -> pb.ActivityResponse:
+        assert registration is not None
         try:
-            return self._places.processes.run(self._code.location(request), request)
+            return self._places.processes.run(location_of(registration), request)
         except ActivityProcessDiedError as error:
-            return failed_response(request, error, self._code.options)
+            return failed_response(request, error, options)
 
-    def _run(self, item: Item, run: Run, permits: Permits[Item]) -> None:
+    def _run(self, item: Item, run: RunRegistered, permits: Permits[Item]) -> None:
         try:
             if self._ledger.is_open(item):
                 self._ledger.complete(item, self._respond(item, run))
@@ -159,17 +152,24 @@ class Activities:
             permits.release()
             self._permits.release()
 
-    def _respond(self, item: Item, run: Run) -> pb.ActivityResponse:
+    def _respond(self, item: Item, run: RunRegistered) -> pb.ActivityResponse:
+        code, payloads, request = self._code, self._payloads, item.message.activityRequest
         try:
-            request = self._payloads.restore(item.message.activityRequest)
-            self._hook(self._code.started, request)
+            if payloads is not None:
+                request = payloads.restore(request)
+            if code.started is not None:
+                self._call_hook(code.started, request)
             try:
-                tracing = self._code.tracing
-                response = run(request) if tracing is None else tracing.run(run, request)
+                if code.tracing is None or not code.tracing.concerns(request):
+                    response = run(item.code, request, code.options)
+                else:
+                    response = code.tracing.run(lambda traced: run(item.code, traced, code.options), request)
             finally:
-                self._hook(self._code.completed, request)
-            response.completionToken = item.token
-            self._payloads.store(response, response.instanceId)
+                if code.completed is not None:
+                    self._call_hook(code.completed, request)
+            response.completionToken = item.message.completionToken
+            if payloads is not None:
+                payloads.store(response, response.instanceId)
         except BaseException as error:
             return self._failed(item, error)
         return response
@@ -182,16 +182,25 @@ class Activities:
             self._permits.release()
 
     async def _respond_async(self, item: Item) -> pb.ActivityResponse:
+        code, payloads, request = self._code, self._payloads, item.message.activityRequest
         try:
-            request = await self._payloads.restore_async(item.message.activityRequest)
-            self._hook(self._code.started, request)
+            if payloads is not None:
+                request = await payloads.restore_async(request)
+            if code.started is not None:
+                self._call_hook(code.started, request)
             try:
-                tracing, run = self._code.tracing, self._code.run_async
-                response = await (run(request) if tracing is None else tracing.run_async(run, request))
+                if code.tracing is None or not code.tracing.concerns(request):
+                    response = await code.run_async(item.code, request, code.options)
+                else:
+                    response = await code.tracing.run_async(
+                        lambda traced: code.run_async(item.code, traced, code.options), request
+                    )
             finally:
-                self._hook(self._code.completed, request)
-            response.completionToken = item.token
-            await self._payloads.store_async(response, response.instanceId)
+                if code.completed is not None:
+                    self._call_hook(code.completed, request)
+            response.completionToken = item.message.completionToken
+            if payloads is not None:
+                await payloads.store_async(response, response.instanceId)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             return self._failed(item, error)
         return response
@@ -202,7 +211,7 @@ class Activities:
         instance_id = request.orchestrationInstance.instanceId
         return failed_activity(error, instance_id=instance_id, task_id=request.taskId, token=item.token)
 
-    def _hook(self, hook: Callable[[pb.ActivityRequest], None], request: pb.ActivityRequest) -> None:
+    def _call_hook(self, hook: Hook, request: pb.ActivityRequest) -> None:
         try:
             hook(request)
         except Exception:

@@ -8,7 +8,7 @@ from functools import partial
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import warm
 
-from durabletask._worker.items import Item, Kind
+from durabletask._worker.items import ENTITY, Item, entity_id_of
 from durabletask._worker.ledger import Ledger
 from durabletask._worker.loop import LoopThread
 from durabletask._worker.payloads import Payloads
@@ -48,7 +48,7 @@ class Batches:
         threads: Where they run.
         loop: Where their ``async def`` code runs.
         ledger: Where answers go.
-        payloads: Restores inputs and state, stores results and state.
+        payloads: Restores inputs and state, stores results and state; None without a payload store.
         logger: Where a missing add-on and faults of the add-on are reported.
     """
 
@@ -59,7 +59,7 @@ class Batches:
         threads: ThreadPool,
         loop: LoopThread,
         ledger: Ledger,
-        payloads: Payloads,
+        payloads: Payloads | None,
         logger: logging.Logger,
     ) -> None:
         self._code = code
@@ -95,15 +95,9 @@ class Batches:
 
     def handle(self, work_item: pb.WorkItem) -> None:
         """Take the batch; it starts when a permit and a thread are free."""
-        entity_id, token = _entity_id(work_item), work_item.completionToken
-        item = Item(
-            Kind.ENTITY,
-            work_item,
-            f"a batch of entity '{entity_id}'",
-            lost=lambda: self._states.drop(entity_id, token),
-        )
+        item = Item(ENTITY, work_item, self._lost)
         self._ledger.begun(item)
-        if item.message.WhichOneof("request") in self._code.kinds:
+        if work_item.WhichOneof("request") in self._code.kinds:
             self._permits.submit(item)
         else:
             self._refuse(item)
@@ -112,6 +106,9 @@ class Batches:
         """Give back every batch that has not been started."""
         for item in self._permits.take_waiting():
             self._ledger.abandon(item, reason)
+
+    def _lost(self, item: Item) -> None:
+        self._states.drop(entity_id_of(item.message), item.token)
 
     def _refuse(self, item: Item) -> None:
         if not self._reported:
@@ -144,15 +141,17 @@ class Batches:
             self._ledger.complete(item, response)
 
     def _response(self, item: Item) -> pb.EntityBatchResult:
-        entity_id = _entity_id(item.message)
-        work_item = self._with_state(self._payloads.restore(item.message))
+        entity_id = entity_id_of(item.message)
+        received = item.message if self._payloads is None else self._payloads.restore(item.message)
+        work_item = self._with_state(received)
         if work_item is None:
             return pb.EntityBatchResult(requiresState=True)
         response = self._code.run(work_item, self._host)
         if self._code.trace is not None:
             self._code.trace(work_item, response)
         state = response.entityState.value if response.HasField("entityState") else None
-        self._payloads.store(response, entity_id)
+        if self._payloads is not None:
+            self._payloads.store(response, entity_id)
         if self.keep_warm and state is not None and item.token:
             # Before it is sent: the next batch may come as soon as it is.
             self._states.keep(entity_id, item.token, state)
@@ -162,7 +161,7 @@ class Batches:
         """The work item with the state that the server has left out, or None if that state is not here."""
         request = work_item.entityRequestV2
         if not request.executionId.startswith(warm.ENTITY_BASE):
-            self._states.drop(_entity_id(work_item))
+            self._states.drop(entity_id_of(work_item))
             return work_item
         state = self._states.take(request.instanceId, request.executionId[len(warm.ENTITY_BASE) :])
         if state is None:
@@ -171,9 +170,3 @@ class Batches:
         copy = pb.WorkItem(completionToken=work_item.completionToken, entityRequestV2=request)
         copy.entityRequestV2.entityState.value = state
         return copy
-
-
-def _entity_id(work_item: pb.WorkItem) -> str:
-    if work_item.HasField("entityRequestV2"):
-        return work_item.entityRequestV2.instanceId
-    return work_item.entityRequest.instanceId

@@ -7,23 +7,21 @@ from typing import Any, cast
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
-from durabletask._worker.activities import ActivityCode, Place
-from durabletask._worker.processes import check_sendable, location_of
-from durabletask.activities import ActivityOptions, run_activity, run_activity_async
+from durabletask._worker.activities import ActivityCode, Hook
+from durabletask._worker.processes import check_sendable
+from durabletask.activities import ActivityOptions
 from durabletask.features import ENTITIES, WorkItemHost, require_feature
-from durabletask.registry import Registration, Registry
+from durabletask.registry import Registry
 from durabletask.replay import Observation, OrchestrationRun, RunOptions, TurnResult, VersionRejected
 from durabletask.replay.options import WARNING
-
-Hook = Callable[[pb.ActivityRequest], None]
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """Called around every activity, on its thread."""
+    """Called around every activity, on its thread; None for nothing."""
 
-    started: Hook
-    completed: Hook
+    started: Hook | None = None
+    completed: Hook | None = None
 
 
 class Engine:
@@ -33,11 +31,14 @@ class Engine:
         registry: What is registered.
         options: How orchestrations run.
         logger: Where observations of turns are reported.
+        traces_turns: Whether spans are made of what turns observe.
     """
 
     rejections: tuple[type[Exception], ...] = (VersionRejected,)
 
-    def __init__(self, registry: Registry, options: RunOptions, logger: logging.Logger) -> None:
+    def __init__(
+        self, registry: Registry, options: RunOptions, logger: logging.Logger, *, traces_turns: bool = False
+    ) -> None:
         self._registry = registry
         self._options = options
         self._logger = logger
@@ -45,10 +46,11 @@ class Engine:
             kind: handler for feature in options.features.values() for kind, handler in feature.work_items.items()
         }
         self._verbose = _writes_debug(logger)
+        self._observes = traces_turns or self._verbose
 
     def open_run(self, instance_id: str) -> OrchestrationRun:
         """A run that has seen no event yet."""
-        return OrchestrationRun(instance_id, self._registry, self._options)
+        return OrchestrationRun(instance_id, self._registry, self._options, observes=self._observes)
 
     def report(self, instance_id: str, result: TurnResult) -> None:
         """Log what a turn observed: warnings always, the rest for those who debug."""
@@ -67,15 +69,7 @@ class Engine:
         options = ActivityOptions(self._options.data_converter, self._options.exception_properties_provider)
         if any(registration.in_process for registration in self._registry.activities()):
             check_sendable(options)
-        return ActivityCode(
-            place=self._place,
-            location=self._location,
-            options=options,
-            run=lambda request: run_activity(self._registration(request), request, options),
-            run_async=lambda request: run_activity_async(self._registration(request), request, options),
-            started=hooks.started,
-            completed=hooks.completed,
-        )
+        return ActivityCode(self._registry.activity, options, hooks.started, hooks.completed)
 
     def batch_kinds(self) -> frozenset[str]:
         """The names in ``WorkItem.request`` that a feature runs."""
@@ -86,20 +80,6 @@ class Engine:
         kind = cast(str, work_item.WhichOneof("request"))
         result = self._handlers[kind](self._registry, getattr(work_item, kind), self._options, host)
         return cast(pb.EntityBatchResult, result)
-
-    def _registration(self, request: pb.ActivityRequest) -> Registration | None:
-        return self._registry.activity(request.name, request.version.value or None)
-
-    def _place(self, request: pb.ActivityRequest) -> Place:
-        registration = self._registration(request)
-        if registration is None:
-            return Place.THREAD
-        if registration.in_process:
-            return Place.PROCESS
-        return Place.LOOP if registration.is_async else Place.THREAD
-
-    def _location(self, request: pb.ActivityRequest) -> str:
-        return location_of(cast(Registration, self._registration(request)))
 
 
 def add_entity(registry: Registry, fn: Callable[..., Any] | type, name: str | None) -> str:

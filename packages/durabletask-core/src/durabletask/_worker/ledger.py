@@ -7,7 +7,7 @@ from functools import partial
 
 from google.protobuf.message import Message
 
-from durabletask._worker.items import RPCS, Item
+from durabletask._worker.items import Item
 from durabletask._worker.refused import too_large
 from durabletask.transport.completions import Delivery, Outbox, Refusal, is_too_large
 
@@ -32,27 +32,31 @@ class Ledger:
         # Taken by itself where nobody waits: several times cheaper than through the condition.
         self._lock = threading.Lock()
         self._emptied = threading.Condition(self._lock)
-        self._answered: dict[Item, bool] = {}
+        self._is_awaited = False
+        self._in_flight: dict[Item, None] = {}
+        # Those of them that are not answered yet. Whoever takes one out answers it: that alone needs no lock.
+        self._open: dict[Item, bool] = {}
 
     def begun(self, item: Item) -> None:
         """The item was taken and now counts as in flight."""
         with self._lock:
-            self._answered[item] = False
+            self._in_flight[item] = None
+            self._open[item] = True
 
     def is_open(self, item: Item) -> bool:
         """Whether an answer is still wanted."""
-        return not self._answered.get(item, True)
+        return item in self._open
 
     def complete(self, item: Item, response: Message) -> None:
         """Send the response, unless the item was abandoned meanwhile."""
-        if self._claim(item):
-            self._deliver(item, response, partial(self._completed, item, response))
+        if self._open.pop(item, False):
+            self._outbox.send(Delivery(item.kind.complete, response, partial(self._completed, item, response)))
         else:
             self._lost(item)
 
     def abandon(self, item: Item, reason: str) -> None:
         """Give the item back, to be delivered again later or elsewhere."""
-        if self._claim(item):
+        if self._open.pop(item, False):
             self._logger.info("Abandoning %s: %s", item.subject, reason)
             self._give_back(item)
 
@@ -66,8 +70,8 @@ class Ledger:
         if self._wait_empty(deadline):
             return
         with self._lock:
-            left = list(self._answered)
-            self._answered = dict.fromkeys(left, True)
+            left = list(self._in_flight)
+            self._open.clear()
         self._logger.warning(
             "Abandoning %d unfinished work items, to be run by another worker: %s",
             len(left),
@@ -79,14 +83,8 @@ class Ledger:
 
     def _wait_empty(self, deadline: float) -> bool:
         with self._emptied:
-            return self._emptied.wait_for(lambda: not self._answered, max(0.0, deadline - time.monotonic()))
-
-    def _claim(self, item: Item) -> bool:
-        with self._lock:
-            if self._answered.get(item, True):
-                return False
-            self._answered[item] = True
-            return True
+            self._is_awaited = True
+            return self._emptied.wait_for(lambda: not self._in_flight, max(0.0, deadline - time.monotonic()))
 
     def _completed(self, item: Item, response: Message, refusal: Refusal | None) -> None:
         if refusal is None:
@@ -96,7 +94,7 @@ class Ledger:
         substitute = too_large(response, refusal) if is_too_large(refusal) else None
         if substitute is not None:
             self._logger.error("The answer to %s is too large (%s); it fails", item.subject, refusal)
-            self._deliver(item, substitute, partial(self._substituted, item))
+            self._outbox.send(Delivery(item.kind.complete, substitute, partial(self._substituted, item)))
             return
         self._undelivered(item, refusal)
 
@@ -112,11 +110,11 @@ class Ledger:
 
     def _give_back(self, item: Item) -> None:
         self._lost(item)
-        rpcs = RPCS[item.kind]
+        kind = item.kind
         self._outbox.send(
             Delivery(
-                rpcs.abandon,
-                rpcs.abandon_request(item.token),
+                kind.abandon,
+                kind.abandon_request(item.token),
                 partial(self._given_back, item),
                 attempts_left=_ABANDON_TRIES,
             )
@@ -127,15 +125,12 @@ class Ledger:
             self._logger.warning("%s cannot be abandoned either (%s)", item.subject, refusal)
         self._end(item)
 
-    def _deliver(self, item: Item, response: Message, settled: "partial[None]") -> None:
-        self._outbox.send(Delivery(RPCS[item.kind].complete, response, settled))
-
     def _lost(self, item: Item) -> None:
         if item.lost is not None:
-            item.lost()
+            item.lost(item)
 
     def _end(self, item: Item) -> None:
         with self._lock:
-            self._answered.pop(item, None)
-            if not self._answered:
+            self._in_flight.pop(item, None)
+            if self._is_awaited and not self._in_flight:
                 self._emptied.notify_all()

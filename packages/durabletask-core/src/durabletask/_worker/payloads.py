@@ -16,19 +16,17 @@ M = TypeVar("M", bound=Message)
 
 
 class Payloads:
-    """Applies the user's payload store, if there is one, to requests and responses.
+    """Applies the user's payload store to requests and responses; a worker without a store has none of these.
 
     A request is copied before payloads are put into it: a received message may be shared with a
     server in this process.
     """
 
-    def __init__(self, store: PayloadStore | None) -> None:
+    def __init__(self, store: PayloadStore) -> None:
         self._store = store
 
     def restore(self, request: M) -> M:
         """The request with its payloads in place of their tokens."""
-        if self._store is None:
-            return request
         copy = _copy(request)
         deexternalize_payloads(copy, self._store)
         return copy
@@ -39,21 +37,17 @@ class Payloads:
         Raises:
             ValueError: A payload is larger than the store's maximum.
         """
-        if self._store is not None:
-            externalize_payloads(response, self._store, instance_id=instance_id)
+        externalize_payloads(response, self._store, instance_id=instance_id)
 
     async def restore_async(self, request: M) -> M:
         """As :meth:`restore`, without blocking the loop."""
-        if self._store is None:
-            return request
         copy = _copy(request)
         await deexternalize_payloads_async(copy, self._store)
         return copy
 
     async def store_async(self, response: Message, instance_id: str) -> None:
         """As :meth:`store`, without blocking the loop."""
-        if self._store is not None:
-            await externalize_payloads_async(response, self._store, instance_id=instance_id)
+        await externalize_payloads_async(response, self._store, instance_id=instance_id)
 
 
 def _copy(request: M) -> M:

@@ -125,7 +125,7 @@ class Session:
         self._process_threads = ThreadPool(limits.maximum_process_pool_workers, "DurableTaskProcess", logger, lane)
         self._processes = ProcessPool(limits.maximum_process_pool_workers, code.activities.options, logger)
         self._loop = LoopThread("DurableTaskLoop", logger)
-        self._payloads = Payloads(code.payload_store)
+        self._payloads = None if code.payload_store is None else Payloads(code.payload_store)
         self._turns = self._new_turns(code)
         self._activities = self._new_activities(code)
         self._batches = self._new_batches(code)
@@ -203,7 +203,10 @@ class Session:
 
     def request(self, abilities: Abilities) -> pb.GetWorkItemsRequest:
         """The request to open a stream with."""
-        self._outbox.pack(abilities.takes_packs)
+        if self._connection.lending is None:
+            self._outbox.pack(abilities.takes_packs)
+        else:
+            self._outbox.hand_over()
         self._turns.keep_warm = abilities.warm_runs and self._runs.enabled
         self._batches.keep_warm = self._turns.keep_warm and self._batches.can_keep_warm
         limits = self._intake.concurrency

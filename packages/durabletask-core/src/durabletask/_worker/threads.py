@@ -29,7 +29,8 @@ class ThreadPool:
         self._logger = logger
         self._lane = lane or Lane()
         self._own = _Own()
-        self._lock = threading.Lock()
+        # Reentrant, because a collection of garbage in the midst of it may end a call, which calls a thread.
+        self._lock = threading.RLock()
         self._waiting: deque[Work] = deque()
         self._idle: list[_Member] = []
         self._threads = 0
@@ -41,7 +42,7 @@ class ThreadPool:
         return self._size
 
     def submit(self, work: Work) -> None:
-        """Run ``work`` as soon as a thread is free; the calling one, if it is one of these and has nothing else to do."""
+        """Run ``work`` as soon as a thread is free; on the calling one if it is of these and has nothing else to do."""
         member = self._own.member
         if member is not None and member.next is None:
             member.next = work
@@ -59,19 +60,28 @@ class ThreadPool:
             if self._closed:
                 return True
             if self._idle:
-                member, is_new = self._idle.pop(), False
-            elif self._threads < self._size:
-                member, is_new = _Member(), True
-                number = self._threads
-                self._threads += 1
-            else:
+                member = self._idle[-1]
+                member.next = work
+                try:
+                    self._idle.pop()
+                finally:
+                    # Also if the caller is interrupted: a thread that is taken and not called would be lost.
+                    member.bell.release()
+                return True
+            if self._threads == self._size:
                 return False
-            member.next = work
-        if is_new:
-            threading.Thread(target=self._run, args=[member], name=f"{self._name}_{number}", daemon=True).start()
-        else:
-            member.bell.release()
+            number = self._threads
+            self._threads += 1
+        member = _Member()
+        member.next = work
+        threading.Thread(target=self._run, args=[member], name=f"{self._name}_{number}", daemon=True).start()
         return True
+
+    def _pass_on(self) -> None:
+        """What the calling thread was to do next goes to another one, if one is free."""
+        member = self._own.member
+        if member is not None and member.next is not None and self.call(member.next):
+            member.next = None
 
     def close(self) -> None:
         """Let every thread end after what it is running; queued work is dropped."""
@@ -84,7 +94,7 @@ class ThreadPool:
 
     def _run(self, member: "_Member") -> None:
         self._own.member = member
-        self._lane.join()
+        self._lane.join(self._pass_on)
         while self._next(member):
             self._run_next(member)
 

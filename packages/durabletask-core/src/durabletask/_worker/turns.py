@@ -1,15 +1,14 @@
 """Orchestrator turns: each runs on the thread that reads its work item."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import warm
-from google.protobuf.wrappers_pb2 import StringValue
 
-from durabletask._worker.items import Item, Kind
+from durabletask._worker.items import ORCHESTRATION, Item
 from durabletask._worker.ledger import Ledger
 from durabletask._worker.payloads import Payloads
 from durabletask._worker.refused import failed_turn
@@ -24,6 +23,8 @@ class Result(Protocol):
     def actions(self) -> list[pb.OrchestratorAction]: ...
     @property
     def custom_status(self) -> str | None: ...
+    @property
+    def observations(self) -> Sequence[Any]: ...
 
 
 class Run(Protocol):
@@ -65,7 +66,7 @@ class Turns:
         code: The user's orchestrators.
         runs: Warm runs.
         ledger: Where answers go.
-        payloads: Restores inputs, stores results.
+        payloads: Restores inputs, stores results; None without a payload store.
         watchdog: Warns about turns that block.
         logger: Where faults of the worker itself are reported.
     """
@@ -75,7 +76,7 @@ class Turns:
         code: TurnCode,
         runs: WarmRuns[Run],
         ledger: Ledger,
-        payloads: Payloads,
+        payloads: Payloads | None,
         watchdog: TurnWatchdog,
         logger: logging.Logger,
     ) -> None:
@@ -89,14 +90,7 @@ class Turns:
 
     def handle(self, work_item: pb.WorkItem) -> None:
         """Run the turn and send its answer."""
-        instance_id = work_item.orchestratorRequest.instanceId
-        token = work_item.completionToken
-        item = Item(
-            Kind.ORCHESTRATION,
-            work_item,
-            f"a turn of orchestration instance '{instance_id}'",
-            lost=lambda: self._runs.drop(instance_id, token),
-        )
+        item = Item(ORCHESTRATION, work_item, self._lost)
         self._ledger.begun(item)
         try:
             response = self._respond(work_item)
@@ -109,11 +103,16 @@ class Turns:
         else:
             self._ledger.complete(item, response)
 
+    def _lost(self, item: Item) -> None:
+        self._runs.drop(item.message.orchestratorRequest.instanceId, item.token)
+
     def _respond(self, work_item: pb.WorkItem) -> pb.OrchestratorResponse:
-        request = self._payloads.restore(work_item.orchestratorRequest)
-        if warm.BASE in request.properties:
-            base = request.properties[warm.BASE].string_value
-            run = self._runs.take(request.instanceId, base)
+        request = work_item.orchestratorRequest
+        if self._payloads is not None:
+            request = self._payloads.restore(request)
+        properties = request.properties
+        if warm.BASE in properties:
+            run = self._runs.take(request.instanceId, properties[warm.BASE].string_value)
             if run is None:
                 return pb.OrchestratorResponse(
                     instanceId=request.instanceId, completionToken=work_item.completionToken, requiresHistory=True
@@ -131,24 +130,26 @@ class Turns:
         work_item: pb.WorkItem,
         past: Iterable[pb.HistoryEvent] = (),
     ) -> pb.OrchestratorResponse:
-        kept = False
-        self._watchdog.enter(request.instanceId, run)
+        kept, instance_id, token = False, request.instanceId, work_item.completionToken
+        self._watchdog.enter(instance_id, run)
         try:
             if past:
                 run.replay(past)
             result: Result = run.advance(request.newEvents)
-            self._code.report(request.instanceId, result)
+            if result.observations:
+                self._code.report(instance_id, result)
             traced = None if self._code.trace is None else self._code.trace(request, run, result)
-            response = _response(request, result, work_item.completionToken)
+            response = _response(request, instance_id, result, token)
             if traced is not None:
                 response.orchestrationTraceContext.CopyFrom(traced)
-            try:
-                self._payloads.store(response, request.instanceId)
-            except ValueError as error:
-                return failed_turn(error, instance_id=request.instanceId, token=work_item.completionToken)
+            if self._payloads is not None:
+                try:
+                    self._payloads.store(response, instance_id)
+                except ValueError as error:
+                    return failed_turn(error, instance_id=instance_id, token=token)
             # A run without a name has seen no start: it only answered a rewind.
-            if self.keep_warm and work_item.completionToken and run.name and not run.is_complete:
-                self._runs.keep(request.instanceId, work_item.completionToken, run)
+            if self.keep_warm and token and run.name and not run.is_complete:
+                self._runs.keep(instance_id, token, run)
                 kept = True
             return response
         finally:
@@ -157,13 +158,10 @@ class Turns:
                 self._runs.dispose(run)
 
 
-def _response(request: pb.OrchestratorRequest, result: Result, token: str) -> pb.OrchestratorResponse:
-    response = pb.OrchestratorResponse(
-        instanceId=request.instanceId,
-        actions=result.actions,
-        completionToken=token,
-        customStatus=None if result.custom_status is None else StringValue(value=result.custom_status),
-    )
+def _response(request: pb.OrchestratorRequest, instance_id: str, result: Result, token: str) -> pb.OrchestratorResponse:
+    response = pb.OrchestratorResponse(instanceId=instance_id, actions=result.actions, completionToken=token)
+    if result.custom_status is not None:
+        response.customStatus.value = result.custom_status
     if request.HasField("orchestrationTraceContext"):
         response.orchestrationTraceContext.CopyFrom(request.orchestrationTraceContext)
     return response

@@ -62,7 +62,8 @@ class WarmRuns(Generic[R]):
                 self._dropped.append(former[1])
             if len(self._runs) > self._capacity:
                 self._dropped.append(self._runs.popitem(last=False)[1][1])
-        self._close_dropped()
+        if self._dropped:
+            self._close_dropped()
 
     def drop(self, instance_id: str, token: str | None = None) -> None:
         """Forget the run of an instance; with ``token`` only if it stands behind that turn."""

@@ -81,8 +81,11 @@ class RunContext(OrchestrationContext):
             known = run.registry.activity_of(activity)
             name = get_name(activity) if known is None else known.name
             version = version or (None if known is None else known.version)
-            return_type = return_type or self._declared_result(activity)
-        version = version or self._inherited_version(name)
+            if return_type is None:
+                declared = type_discovery.output_type(activity) if known is None else known.output_type
+                return_type = None if declared is None else self._reconstructed(declared)
+        if not version and run.version:
+            version = self._inherited_version(name, run.version)
         action = pb.OrchestratorAction(id=run.ledger.next_id())
         call = action.scheduleTask
         call.name = name
@@ -203,16 +206,10 @@ class RunContext(OrchestrationContext):
         self._run.ledger.add(action, method, name, frame, task)
         return task
 
-    def _declared_result(self, activity: Callable[..., Any]) -> Any | None:
-        declared = type_discovery.output_type(activity)
-        if declared is None or not self._run.options.data_converter.can_reconstruct(declared):
-            return None
-        return declared
+    def _reconstructed(self, declared: Any) -> Any | None:
+        return declared if self._run.options.data_converter.can_reconstruct(declared) else None
 
-    def _inherited_version(self, name: str) -> str | None:
-        version = self._run.version
-        if not version:
-            return None
+    def _inherited_version(self, name: str, version: str) -> str | None:
         known = self._run.registry.activity(name, version)
         return None if known is None else known.version
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _orchestrator_started(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
-    run.set_time(event.timestamp)
+    run.ledger.now = event.timestamp
 
 
 def _execution_started(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
@@ -84,7 +84,8 @@ def _complete(run: "OrchestrationRun", event: pb.HistoryEvent, record: ActionRec
     if record is None:
         _ignored(run, event, f"no open call #{done.taskScheduledId} waits for this result")
         return
-    run.observe(COMPLETED, "", record, event)
+    if run.observes:
+        run.observe(COMPLETED, "", record, event)
     run.deliver(record.task, done.result.value)
 
 

@@ -17,13 +17,21 @@ class ActionRecord:
 
     __slots__ = ("_code", "_instruction", "action", "method", "name", "scheduled_at", "target", "task")
 
-    def __init__(self, action: pb.OrchestratorAction, method: str, name: str, frame: FrameType | None) -> None:
+    def __init__(
+        self,
+        action: pb.OrchestratorAction,
+        method: str,
+        name: str,
+        frame: FrameType | None,
+        task: Task[Any] | None = None,
+        scheduled_at: Timestamp | None = None,
+    ) -> None:
         self.action = action
         self.method = method
         self.name = name
         self.target: str | None = None
-        self.task: Task[Any] | None = None
-        self.scheduled_at: Timestamp | None = None
+        self.task = task
+        self.scheduled_at = scheduled_at
         self._code = None if frame is None else frame.f_code
         self._instruction = 0 if frame is None else frame.f_lasti
 
@@ -44,17 +52,14 @@ class ActionRecord:
 class ActionLedger:
     """Numbers actions from 1 and keeps those that history has not confirmed and those that wait for a result."""
 
-    __slots__ = ("_now", "open", "pending", "sequence")
+    __slots__ = ("now", "open", "pending", "sequence")
 
     def __init__(self) -> None:
         self.sequence = 0
         self.pending: dict[int, ActionRecord] = {}
         self.open: dict[int, ActionRecord] = {}
-        self._now: Timestamp | None = None
-
-    def at(self, now: Timestamp) -> None:
-        """Note the time of the turn; later actions are scheduled at it."""
-        self._now = now
+        self.now: Timestamp | None = None
+        """The time of the turn, at which later actions are scheduled."""
 
     def next_id(self) -> int:
         """Take the next number."""
@@ -70,18 +75,17 @@ class ActionLedger:
         task: Task[Any] | None = None,
     ) -> ActionRecord:
         """Record a numbered action; with a ``task`` it stays open until an event completes it."""
-        record = ActionRecord(action, method, name, frame)
-        record.task = task
-        self.put(record)
+        action_id = action.id
+        record = self.pending[action_id] = ActionRecord(action, method, name, frame, task, self.now)
+        if task is not None:
+            self.open[action_id] = record
         return record
 
-    def put(self, record: ActionRecord) -> None:
-        """Make a record's action pending, for the first time or, for a retry, again."""
-        record.scheduled_at = self._now
+    def repeat(self, record: ActionRecord) -> None:
+        """Make the action of a call pending and open again, for its next attempt."""
+        record.scheduled_at = self.now
         action_id = record.action.id
-        self.pending[action_id] = record
-        if record.task is not None:
-            self.open[action_id] = record
+        self.pending[action_id] = self.open[action_id] = record
 
     def take(self, action_id: int, method: str) -> ActionRecord | None:
         """End an open call of ``method``; None if there is no such open call."""

@@ -37,7 +37,7 @@ def timer_fired(run: "OrchestrationRun", record: ActionRecord) -> None:
     task.complete(None)
     if retryable is not None:
         retryable.increment_attempt_count()
-        run.ledger.put(run.waiting_retries.pop(retryable.action.id))
+        run.ledger.repeat(run.waiting_retries.pop(retryable.action.id))
 
 
 def retry(run: "OrchestrationRun", record: ActionRecord, event: pb.HistoryEvent) -> bool:

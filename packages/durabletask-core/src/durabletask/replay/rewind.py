@@ -67,9 +67,9 @@ def has_ended(past: Sequence[pb.HistoryEvent]) -> bool:
     return any(_kind(event) == "executionCompleted" for event in past[-2:])
 
 
-def is_asked(past: Sequence[pb.HistoryEvent], new: Sequence[pb.HistoryEvent]) -> bool:
-    """Whether this turn asks for the ended past to be rewound."""
-    return bool(past) and any(_kind(event) == "executionRewound" for event in new)
+def is_asked(new: Sequence[pb.HistoryEvent]) -> bool:
+    """Whether the turn of these events asks for its ended past to be rewound."""
+    return any(_kind(event) == "executionRewound" for event in new)
 
 
 def rewind_action(

@@ -46,9 +46,45 @@ class OrchestrationRun:
 
     The life of a cold run: ``replay(past)``, then ``advance(new)``. A warm run goes on with ``confirm()``
     once the server has committed the turn, and ``advance(more)``.
+
+    ``observes`` False notes warnings only, for a shell that neither traces nor logs the rest.
     """
 
-    def __init__(self, instance_id: str, registry: Registry, options: RunOptions) -> None:
+    # A worker keeps many runs, and this many attributes would cost each a table of their names.
+    __slots__ = (
+        "_awaiting",
+        "_broken",
+        "_code",
+        "_completion",
+        "_extensions",
+        "_function_code",
+        "_has_no_code",
+        "_now",
+        "_now_of",
+        "_observations",
+        "_past",
+        "_rejection",
+        "_save_events",
+        "_suspended",
+        "_uuids",
+        "context",
+        "custom_status",
+        "events",
+        "execution_id",
+        "instance_id",
+        "is_replaying",
+        "ledger",
+        "name",
+        "observes",
+        "options",
+        "parent_instance_id",
+        "registry",
+        "trace_context",
+        "version",
+        "waiting_retries",
+    )
+
+    def __init__(self, instance_id: str, registry: Registry, options: RunOptions, *, observes: bool = True) -> None:
         self.instance_id = instance_id
         self.registry = registry
         self.options = options
@@ -63,12 +99,13 @@ class OrchestrationRun:
         self.events = ExternalEvents()
         self.waiting_retries: dict[int, ActionRecord] = {}
         self.context = RunContext(self)
+        self.observes = observes
         self._uuids = 0
         self._extensions: dict[str, Any] = {}
         self._observations: list[Observation] = []
         self._past: Sequence[pb.HistoryEvent] = ()
-        self._time: Timestamp | None = None
-        self._now: datetime | None = None
+        self._now_of: Timestamp | None = None
+        self._now = _BEFORE_TIME
         self._code: Generator[Any, Any, Any] | Coroutine[Any, Any, Any] | None = None
         self._function_code: CodeType | None = None
         self._awaiting: Task[Any] | None = None
@@ -99,9 +136,9 @@ class OrchestrationRun:
         goes wrong becomes a failed completion.
         """
         events = list(new_events)
-        if rewind.is_asked(self._past, events):
-            return TurnResult([rewind.rewind_action(self, self._past, events)], None, [])
         if self._past:
+            if rewind.is_asked(events):
+                return TurnResult([rewind.rewind_action(self, self._past, events)], None, [])
             past, self._past = self._past, ()
             self.is_replaying = True
             self._apply(past)
@@ -159,15 +196,10 @@ class OrchestrationRun:
     @property
     def now(self) -> datetime:
         """The time of the turn, naive in UTC; the year 1000 before the first turn."""
-        if self._now is None:
-            self._now = _BEFORE_TIME if self._time is None else to_datetime(self._time)
+        time = self.ledger.now
+        if time is not None and time is not self._now_of:
+            self._now_of, self._now = time, to_datetime(time)
         return self._now
-
-    def set_time(self, timestamp: Timestamp) -> None:
-        """Begin a turn at this time."""
-        self._time = timestamp
-        self._now = None
-        self.ledger.at(timestamp)
 
     def new_uuid(self) -> str:
         """The next deterministic UUID; entity calls and locks take theirs from the same row."""
@@ -187,7 +219,7 @@ class OrchestrationRun:
         self, kind: str, message: str, record: ActionRecord | None = None, event: pb.HistoryEvent | None = None
     ) -> None:
         """Note something of this turn for the shell; nothing is noted of a replayed past."""
-        if self.is_replaying:
+        if self.is_replaying or not (self.observes or kind == WARNING):
             return
         if record is None:
             self._observations.append(Observation(kind, message, event=event))
@@ -203,13 +235,13 @@ class OrchestrationRun:
             self.observe(IGNORED, "the generation has already started", None, event)
             return
         starting.read_start(self, event.executionStarted)
-        self.observe(STARTED, f"orchestrator {self.name!r}", None, event)
-        refusal = starting.version_refusal(self)
+        if self.observes:
+            self.observe(STARTED, f"orchestrator {self.name!r}", None, event)
+        registration = self.registry.orchestrator(self.name, self.version)
+        refusal = starting.version_refusal(self, registration)
         if refusal is not None:
             self._refuse(refusal)
-            return
-        registration = self.registry.orchestrator(self.name, self.version)
-        if registration is None:
+        elif registration is None:
             self._has_no_code = True
             self.fail(OrchestratorNotRegisteredError(starting.unregistered_text(self)))
         else:
@@ -230,7 +262,7 @@ class OrchestrationRun:
         """Complete ``task`` with JSON text, as the type it expects; what cannot be decoded fails it."""
         if task is None or task.is_complete:
             return
-        completable = cast(Any, task)
+        completable: Any = task
         try:
             value = self.options.data_converter.deserialize(data, completable.expected_type)
         except Exception as error:
@@ -263,7 +295,8 @@ class OrchestrationRun:
         if failure is not None:
             completion.failureDetails.CopyFrom(failure)
         self._completion = action
-        self.observe(FINISHED, self.outcome)
+        if self.observes:
+            self.observe(FINISHED, self.outcome)
         return True
 
     def continue_as_new(self, new_input: str | None, save_events: bool, new_version: str | None) -> None:
@@ -292,7 +325,7 @@ class OrchestrationRun:
                 self._break(error)
 
     def _apply_one(self, event: pb.HistoryEvent) -> None:
-        kind = cast("str | None", event.WhichOneof("eventType"))
+        kind: str | None = event.WhichOneof("eventType")
         if self._has_no_code and kind != "executionTerminated":
             # No code of this worker made the calls that the history confirms: there is nothing to compare.
             return
@@ -402,7 +435,7 @@ class OrchestrationRun:
         return failure_of(error, self.options.exception_properties_provider, lambda text: self.observe(WARNING, text))
 
     def _result(self) -> TurnResult:
-        status = self._encoded_status()
+        status = None if self.custom_status is None else self._encoded_status()
         actions = [record.action for record in self.ledger.pending.values()]
         if self._completion is not None:
             if self._save_events:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask.features import FeatureMissingError, require_feature
+from durabletask.registry import Registration
 from durabletask.versioning import VersionFailureStrategy, check_version
 
 if TYPE_CHECKING:
@@ -31,15 +32,18 @@ def read_start(run: "OrchestrationRun", started: pb.ExecutionStartedEvent) -> No
         run.trace_context = started.parentTraceContext
 
 
-def version_refusal(run: "OrchestrationRun") -> Refusal | None:
-    """Check the instance's version against the worker's options and against what is registered."""
+def version_refusal(run: "OrchestrationRun", registration: Registration | None) -> Refusal | None:
+    """Check the instance's version against the worker's options and against what is registered.
+
+    ``registration`` is what is registered for this very version, or None.
+    """
     versioning = run.options.versioning
     if versioning is not None:
         mismatch = check_version(versioning, run.version)
         if mismatch is not None:
             return Refusal(mismatch.message, mismatch.strategy is VersionFailureStrategy.REJECT)
-    registered = run.registry.orchestrator_versions(run.name)
-    if not registered or run.registry.orchestrator(run.name, run.version) is not None:
+    registered = run.registry.orchestrator_versions(run.name) if registration is None else ()
+    if not registered:
         return None
     known = ", ".join(repr(version) if version else "unversioned" for version in registered)
     reject = versioning is None or versioning.failure_strategy is VersionFailureStrategy.REJECT

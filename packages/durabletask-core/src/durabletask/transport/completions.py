@@ -7,6 +7,7 @@ unknown may be sent again.
 """
 
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -76,21 +77,21 @@ class Delivery:
 
 
 @dataclass(slots=True, eq=False)
-class _Parcel:
-    """What travels in one call: one delivery by its own method, or a pack of them."""
+class _Pack:
+    """Several deliveries that travel in one call."""
 
     deliveries: list[Delivery]
 
     @property
-    def is_pack(self) -> bool:
-        return len(self.deliveries) > 1
+    def method(self) -> str:
+        return packing.METHOD
 
     @property
-    def method(self) -> str:
-        return packing.METHOD if self.is_pack else self.deliveries[0].method
-
     def message(self) -> Message:
-        return packing.request(self.deliveries) if self.is_pack else self.deliveries[0].message
+        return packing.request(self.deliveries)
+
+
+_Parcel = Delivery | _Pack
 
 
 @dataclass(frozen=True)
@@ -129,22 +130,28 @@ class Outbox:
         self._in_flight: dict[_Parcel, FutureCall | None] = {}
         self._closed = False
         self._packs = False
+        self._most = MAXIMUM_IN_FLIGHT
 
     def pack(self, packs: bool) -> None:
         """Whether the server takes many completions in one call; it may be another one after a reconnect."""
         self._packs = packs
+        self._most = MAXIMUM_PACKED_CALLS if packs else MAXIMUM_IN_FLIGHT
+
+    def hand_over(self) -> None:
+        """The server is in this process: a call is not shed, and costs no more than its part of a pack."""
+        self._packs = False
+        self._most = sys.maxsize
 
     def send(self, delivery: Delivery) -> None:
         """Send now if fewer than the maximum are in flight, else as soon as a place is free."""
-        parcel = _Parcel([delivery])
         with self._lock:
             if self._closed:
                 return
-            if len(self._in_flight) >= self._most():
+            if len(self._in_flight) >= self._most:
                 self._waiting.append(delivery)
                 return
-            self._in_flight[parcel] = None
-        self._start(parcel)
+            self._in_flight[delivery] = None
+        self._start(delivery)
 
     def close(self) -> None:
         """Cancel what is in flight and forget what waits; ``settled`` is not called any more."""
@@ -156,12 +163,9 @@ class Outbox:
         for call in calls:
             call.cancel()
 
-    def _most(self) -> int:
-        return MAXIMUM_PACKED_CALLS if self._packs else MAXIMUM_IN_FLIGHT
-
     def _start(self, parcel: _Parcel) -> None:
         try:
-            call = self._call(parcel.method, parcel.message())
+            call = self._call(parcel.method, parcel.message)
         except Exception as error:
             # A closed channel and an interceptor may raise anything; both pass like a lost connection.
             self._finish(parcel, Refusal(grpc.StatusCode.UNAVAILABLE, f"{type(error).__name__}: {error}"))
@@ -178,14 +182,14 @@ class Outbox:
 
     def _answered_promptly(self, parcel: _Parcel, call: FutureCall) -> None:
         """On the server's thread: it is kept only for what is sure not to block, the usual case."""
-        if parcel.is_pack or call.code() is not grpc.StatusCode.OK:
+        if isinstance(parcel, _Pack) or call.code() is not grpc.StatusCode.OK:
             self._clock.call_later(0, partial(self._answered, parcel, call))
-        else:
-            self._finish(parcel, None)
+        elif self._release(parcel):
+            parcel.settled(None)
 
     def _answered(self, parcel: _Parcel, call: FutureCall) -> None:
         refusal = _refusal(call)
-        if not parcel.is_pack:
+        if not isinstance(parcel, _Pack):
             self._finish(parcel, refusal)
         elif refusal is None:
             self._finish(parcel, None, packing.refusals(call.result()))
@@ -194,12 +198,12 @@ class Outbox:
         else:
             self._unpack(parcel, refusal)
 
-    def _unpack(self, parcel: _Parcel, refusal: Refusal) -> None:
+    def _unpack(self, parcel: _Pack, refusal: Refusal) -> None:
         """The pack is refused for good, which says nothing about what is in it: each goes by itself."""
         self._logger.debug("%s was refused (%s); sending the answers one by one", parcel.method, refusal)
         if refusal.code is grpc.StatusCode.UNIMPLEMENTED:
             # Another server has taken over.
-            self._packs = False
+            self.pack(False)
         with self._lock:
             self._in_flight.pop(parcel, None)
         for delivery in parcel.deliveries:
@@ -210,20 +214,28 @@ class Outbox:
         self, parcel: _Parcel, refusal: Refusal | None, refusals: Mapping[int, tuple[grpc.StatusCode, str]] = _NONE
     ) -> None:
         """The call ended; ``refusals`` are those of single deliveries in a pack that arrived."""
+        if not self._release(parcel):
+            return
+        deliveries = parcel.deliveries if isinstance(parcel, _Pack) else [parcel]
+        for index, delivery in enumerate(deliveries):
+            found = Refusal(*refusals[index]) if index in refusals else refusal
+            if found is None:
+                delivery.settled(None)
+            else:
+                self._refused(delivery, found)
+
+    def _release(self, parcel: _Parcel) -> bool:
+        """Give up the place of a call that has ended; False once closed, when nobody wants to know of it."""
         with self._lock:
             self._in_flight.pop(parcel, None)
-            closed = self._closed
-            if self._waiting and not closed:
+            if self._waiting and not self._closed:
                 # Not sent from here: this may be gRPC's own thread, which an interceptor must not block.
                 self._clock.call_later(0, self._send_waiting)
-        if closed:
-            return
-        for index, delivery in enumerate(parcel.deliveries):
-            self._settle(delivery, Refusal(*refusals[index]) if index in refusals else refusal)
+            return not self._closed
 
-    def _settle(self, delivery: Delivery, refusal: Refusal | None) -> None:
+    def _refused(self, delivery: Delivery, refusal: Refusal) -> None:
         delivery.attempts_left -= 1
-        if refusal is None or delivery.attempts_left <= 0 or not _is_passing(refusal):
+        if delivery.attempts_left <= 0 or not _is_passing(refusal):
             delivery.settled(refusal)
             return
         delay = full_jitter(self._delays.base, self._delays.cap, delivery.failures)
@@ -234,9 +246,10 @@ class Outbox:
     def _send_waiting(self) -> None:
         while True:
             with self._lock:
-                if self._closed or not self._waiting or len(self._in_flight) >= self._most():
+                if self._closed or not self._waiting or len(self._in_flight) >= self._most:
                     return
-                parcel = _Parcel(packing.take_pack(self._waiting) if self._packs else [self._waiting.popleft()])
+                deliveries = packing.take_pack(self._waiting) if self._packs else [self._waiting.popleft()]
+                parcel = _Pack(deliveries) if len(deliveries) > 1 else deliveries[0]
                 self._in_flight[parcel] = None
             self._start(parcel)
 

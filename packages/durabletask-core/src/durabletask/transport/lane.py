@@ -39,6 +39,7 @@ class Polled(Protocol):
     def has_arrived(self) -> bool: ...
     def poll(self) -> Any: ...
     def is_active(self) -> bool: ...
+    def cancel(self) -> bool: ...
 
 
 class _Mine(threading.local):
@@ -48,11 +49,13 @@ class _Mine(threading.local):
         member: it belongs to the worker, and settles what it answers.
         helps: it is at the scheduler's work and will look for messages afterwards.
         owes: the scheduler that it has sent something quietly and has not helped since.
+        step_aside: gives what it was to do next to another thread, before it begins what may take long.
     """
 
     member = False
     helps = False
     owes: Lending | None = None
+    step_aside: Callable[[], None] | None = None
 
 
 class Lane:
@@ -72,9 +75,14 @@ class Lane:
         self._call_member: Callable[[Callable[[], None]], bool] = _nobody
         self._fault: Exception | None = None
 
-    def join(self) -> None:
-        """The calling thread belongs to the worker from now on."""
+    def join(self, step_aside: Callable[[], None] | None = None) -> None:
+        """The calling thread belongs to the worker from now on.
+
+        Args:
+            step_aside: called before it takes a message: what it was to do next must not wait for a turn that blocks.
+        """
         self._mine.member = True
+        self._mine.step_aside = step_aside
 
     def call_first(self, call: Callable[[Callable[[], None]], bool]) -> None:
         """Give work to a thread of the worker with ``call``, if it has one that is free; else the reader's does it.
@@ -126,10 +134,12 @@ class Lane:
             self._lending = None
             # Another thread may be in the midst of a turn, and there may be more.
             with self._gate:
-                self._take_all(call)
+                self._take_all()
                 self._call = None
             self._help(lending)
         if self._fault is not None:
+            # Or the server would go on sending while nobody reads.
+            call.cancel()
             raise self._fault
         try:
             next(call)
@@ -149,8 +159,13 @@ class Lane:
         if lending is None or self._rung:
             return
         self._rung = True
-        if not self._call_member(partial(self._look, lending)):
-            self._bell.put(None)
+        called = False
+        try:
+            called = self._call_member(partial(self._look, lending))
+        finally:
+            # Also if the caller, whose thread may be a client's, is interrupted: later calls count on this one.
+            if not called:
+                self._bell.put(None)
 
     def _look(self, lending: Lending) -> None:
         self._rung = False
@@ -158,7 +173,8 @@ class Lane:
         self._settle(lending)
 
     def _settle(self, lending: Lending) -> None:
-        while self._drain():
+        # Without an answer of this thread's, the scheduler's work is that of others: its own activity comes first.
+        while self._drain() and self._mine.owes is not None:
             self._help(lending)
 
     def _help(self, lending: Lending) -> None:
@@ -171,19 +187,26 @@ class Lane:
 
     def _drain(self) -> bool:
         """Take what has arrived, unless another thread is at it: then that one sees to it. Whether there was any."""
-        call, found = self._call, False
-        while call is not None and call.has_arrived() and self._gate.acquire(blocking=False):
+        found = False
+        while (
+            (call := self._call) is not None
+            and self._fault is None
+            and call.has_arrived()
+            and self._gate.acquire(blocking=False)
+        ):
             try:
-                found = self._take_all(call) or found
+                found = self._take_all() or found
             finally:
                 self._gate.release()
         return found
 
-    def _take_all(self, call: Polled) -> bool:
-        found = False
+    def _take_all(self) -> bool:
+        call, step_aside, found = self._call, self._mine.step_aside, False
         try:
-            while self._fault is None and (message := call.poll()) is not None:
+            while call is not None and self._fault is None and (message := call.poll()) is not None:
                 found = True
+                if step_aside is not None:
+                    step_aside()
                 self._take(message)
         except Exception as error:
             self._fault = error

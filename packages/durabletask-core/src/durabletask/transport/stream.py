@@ -90,6 +90,7 @@ class WorkItemStream:
         self._outages = outages
         self._lane = lane or Lane()
         self._closing = threading.Event()
+        self._closed = False
         self._lock = threading.Lock()
         self._call: FutureCall | StreamCall | None = None
         self._silence = _Silence(clock, options.resiliency.silent_disconnect_timeout_seconds, self._cancel)
@@ -100,11 +101,11 @@ class WorkItemStream:
     def run(self) -> None:
         """Serve until :meth:`close`; every error is reported and survived."""
         resiliency = self._options.resiliency
-        while not self._closing.is_set():
+        while not self._closed:
             self._messages = 0
             graceful = self._serve_reporting()
             self._failures = 0 if self._messages else self._failures + 1
-            if self._closing.is_set():
+            if self._closed:
                 return
             threshold = resiliency.channel_recreate_failure_threshold
             if graceful or (threshold and self._failures and self._failures % threshold == 0):
@@ -119,6 +120,7 @@ class WorkItemStream:
 
     def close(self) -> None:
         """End the stream and :meth:`run`, from any thread, without waiting for either."""
+        self._closed = True
         self._closing.set()
         self._cancel()
 
@@ -127,17 +129,17 @@ class WorkItemStream:
         try:
             self._serve()
         except grpc.RpcError as error:
-            if not self._closing.is_set():
+            if not self._closed:
                 self._outages.lost(error, silent=self._silence.detected)
             return False
         except Exception as error:
-            if not self._closing.is_set():
+            if not self._closed:
                 self._outages.broken(error)
             return False
         finally:
             self._silence.end()
             self._listener.disconnected()
-        if not self._closing.is_set():
+        if not self._closed:
             self._outages.ended()
         return True
 
@@ -154,16 +156,16 @@ class WorkItemStream:
         self._silence.begin(armed=self._pings_expected)
         lending = self._connection.lending
         if lending is not None:
-            self._lane.serve(lending, stream, self._take_unless_closing)
+            self._lane.serve(lending, stream, self._take_unless_closed)
             return
         for message in stream:
             for work_item in work_items(message):
                 self._take(work_item)
-                if self._closing.is_set():
+                if self._closed:
                     return
 
-    def _take_unless_closing(self, work_item: pb.WorkItem) -> None:
-        if not self._closing.is_set():
+    def _take_unless_closed(self, work_item: pb.WorkItem) -> None:
+        if not self._closed:
             self._take(work_item)
 
     def _take(self, work_item: pb.WorkItem) -> None:
@@ -174,9 +176,10 @@ class WorkItemStream:
             self._pings_expected = True
             self._silence.arm()
         else:
-            self._silence.pause()
+            # Nobody listens until the work item is handled, so silence proves nothing.
+            self._silence.last_heard = None
             self._listener.received(work_item)
-        self._silence.heard()
+        self._silence.last_heard = time.monotonic()
 
     def _hello(self) -> Abilities:
         """Probe the server and learn what it can do."""
@@ -202,7 +205,7 @@ class WorkItemStream:
         """Remember the call under way, so that closing can cancel it."""
         with self._lock:
             self._call = call
-        if self._closing.is_set():
+        if self._closed:
             call.cancel()
 
     def _cancel(self) -> None:
@@ -213,7 +216,12 @@ class WorkItemStream:
 
 
 class _Silence:
-    """Cancels a stream on which nothing was heard for too long; wakes once per timeout at most."""
+    """Cancels a stream on which nothing was heard for too long; wakes once per timeout at most.
+
+    Attributes:
+        detected: It has cancelled this stream.
+        last_heard: When something came last (monotonic); None while nobody listens.
+    """
 
     def __init__(self, clock: AlarmClock, timeout: float, cancel: Callable[[], None]) -> None:
         self._clock = clock
@@ -221,14 +229,14 @@ class _Silence:
         self._cancel = cancel
         self._generation = 0
         self._armed = False
-        self._last_heard: float | None = 0.0
+        self.last_heard: float | None = 0.0
         self.detected = False
 
     def begin(self, *, armed: bool) -> None:
         self.detected = False
         self._armed = False
         self._generation += 1
-        self.heard()
+        self.last_heard = time.monotonic()
         if armed:
             self.arm()
 
@@ -238,18 +246,11 @@ class _Silence:
         self._armed = True
         self._watch(self._generation)
 
-    def heard(self) -> None:
-        self._last_heard = time.monotonic()
-
-    def pause(self) -> None:
-        """Nobody listens until the next :meth:`heard`, so silence proves nothing."""
-        self._last_heard = None
-
     def end(self) -> None:
         self._generation += 1
 
     def _remaining(self) -> float:
-        heard = self._last_heard
+        heard = self.last_heard
         return self._timeout if heard is None else heard + self._timeout - time.monotonic()
 
     def _watch(self, generation: int) -> None:

@@ -58,8 +58,10 @@ class Effects:
 
     def is_unresolved(self, kind: TaskKind, identity: int | str) -> bool:
         """Whether the worker repeats an action whose result it has not seen yet."""
-        if instances.find_task(self.instance, kind, identity) is not None:
+        if self.instance.open_tasks and instances.find_task(self.instance, kind, identity) is not None:
             return True
+        if not self.instance.inbox and self.waiting is None:
+            return False
         return (kind, identity) in self._waiting()
 
     def note_started(self, kind: TaskKind, identity: int | str) -> None:
@@ -117,10 +119,14 @@ def plan(
     others: list[pb.OrchestratorAction] = []
     for action in actions:
         kind = action.WhichOneof("orchestratorActionType") or "(none)"
-        reason = _refusal(kind, action, limits)
-        if reason:
-            text = f"The worker answered with an action that cannot be carried out (id {action.id}, {kind}): {reason}"
-            return [], failed_completion(INVALID_ACTION, text)
+        row = _TABLE.get(kind)
+        try:
+            if row is None:
+                raise HubError("UNIMPLEMENTED", "this task hub does not support this kind of action")
+            row.check(action, limits)
+        except HubError as error:
+            text = "The worker answered with an action that cannot be carried out"
+            return [], failed_completion(INVALID_ACTION, f"{text} (id {action.id}, {kind}): {error.message}")
         if kind != COMPLETE:
             others.append(action)
         elif completion is None:
@@ -132,17 +138,6 @@ def plan(
 
 def _id(action: pb.OrchestratorAction) -> int:
     return action.id
-
-
-def _refusal(kind: str, action: pb.OrchestratorAction, limits: Limits) -> str:
-    row = _TABLE.get(kind)
-    if row is None:
-        return "this task hub does not support this kind of action"
-    try:
-        row.check(action, limits)
-    except HubError as error:
-        return error.message
-    return ""
 
 
 def apply(effects: Effects, action: pb.OrchestratorAction) -> None:
@@ -173,19 +168,15 @@ def _schedule_activity(effects: Effects, action: pb.OrchestratorAction) -> None:
     if effects.ends or effects.is_unresolved(TaskKind.ACTIVITY, action.id):
         return
     asked = action.scheduleTask
-    confirmation = pb.HistoryEvent(
-        eventId=action.id,
-        timestamp=times.to_timestamp(effects.at),
-        taskScheduled=pb.TaskScheduledEvent(
-            name=asked.name,
-            version=asked.version if asked.HasField("version") else None,
-            input=asked.input if asked.HasField("input") else None,
-            parentTraceContext=_trace(
-                effects, asked.parentTraceContext if asked.HasField("parentTraceContext") else None
-            ),
-            tags=asked.tags or None,
-        ),
-    )
+    confirmation = events.new_event(action.id, effects.at)
+    scheduled = confirmation.taskScheduled
+    scheduled.name = asked.name
+    events.copy_fields(asked, scheduled, "version", "input")
+    trace = _trace(effects, asked.parentTraceContext if asked.HasField("parentTraceContext") else None)
+    if trace is not None:
+        scheduled.parentTraceContext.CopyFrom(trace)
+    if asked.tags:
+        scheduled.tags.update(asked.tags)
     effects.confirmations.append(confirmation)
     task = OpenTask(effects.ctx.new_key(), TaskKind.ACTIVITY, action.id, effects.row_key, event=confirmation)
     instances.open_task(effects.instance, task, effects.commit)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from durabletask_proto import orchestrator_service_pb2 as pb
-from google.protobuf.wrappers_pb2 import StringValue
 
 from durabletask_scheduler.hub import events, failures, instances
 from durabletask_scheduler.hub.model import Commit, Context, Instance, OpenTask, TaskKind
-from durabletask_scheduler.hub.times import to_timestamp
 
 
-def activity_request(instance: Instance, task: OpenTask) -> pb.ActivityRequest:
+def activity_request(
+    instance: Instance, task: OpenTask, request: pb.ActivityRequest | None = None
+) -> pb.ActivityRequest:
     """The work item of an open activity.
+
+    Args:
+        request: an empty one to fill in; by default a new one.
 
     Raises:
         ValueError: the task has no event; read its confirmation from the history row first.
@@ -19,17 +22,16 @@ def activity_request(instance: Instance, task: OpenTask) -> pb.ActivityRequest:
     if task.event is None:
         raise ValueError(f"task {task.key} has no TaskScheduled event; read it from its history row first")
     scheduled = task.event.taskScheduled
-    return pb.ActivityRequest(
-        name=scheduled.name,
-        version=scheduled.version if scheduled.HasField("version") else None,
-        input=scheduled.input if scheduled.HasField("input") else None,
-        orchestrationInstance=pb.OrchestrationInstance(
-            instanceId=instance.instance_id, executionId=StringValue(value=instance.execution_id)
-        ),
-        taskId=task.task_id,
-        parentTraceContext=scheduled.parentTraceContext if scheduled.HasField("parentTraceContext") else None,
-        tags=scheduled.tags or None,
-    )
+    request = pb.ActivityRequest() if request is None else request
+    request.name = scheduled.name
+    request.taskId = task.task_id
+    target = request.orchestrationInstance
+    target.instanceId = instance.instance_id
+    target.executionId.value = instance.execution_id
+    events.copy_fields(scheduled, request, "version", "input", "parentTraceContext")
+    if scheduled.tags:
+        request.tags.update(scheduled.tags)
+    return request
 
 
 def complete_activity(instance: Instance, task_key: int, response: pb.ActivityResponse, ctx: Context) -> Commit:
@@ -44,17 +46,12 @@ def complete_activity(instance: Instance, task_key: int, response: pb.ActivityRe
 
 
 def _result(task_id: int, response: pb.ActivityResponse, ctx: Context) -> pb.HistoryEvent:
+    event = events.new_event(events.NO_ID, ctx.now)
     if response.HasField("failureDetails"):
-        details = failures.bounded(response.failureDetails, ctx.limits.failure_depth)
-        return pb.HistoryEvent(
-            eventId=events.NO_ID,
-            timestamp=to_timestamp(ctx.now),
-            taskFailed=pb.TaskFailedEvent(taskScheduledId=task_id, failureDetails=details),
-        )
-    return pb.HistoryEvent(
-        eventId=events.NO_ID,
-        timestamp=to_timestamp(ctx.now),
-        taskCompleted=pb.TaskCompletedEvent(
-            taskScheduledId=task_id, result=response.result if response.HasField("result") else None
-        ),
-    )
+        event.taskFailed.taskScheduledId = task_id
+        event.taskFailed.failureDetails.CopyFrom(failures.bounded(response.failureDetails, ctx.limits.failure_depth))
+        return event
+    completed = event.taskCompleted
+    completed.taskScheduledId = task_id
+    events.copy_fields(response, completed, "result")
+    return event

@@ -42,11 +42,15 @@ def check_execution_id(execution_id: str, limits: Limits) -> None:
 
 def check_name(what: str, name: str, limits: Limits) -> None:
     """A name of ``what``: not empty, no control characters, not too long."""
+    if name and name.isascii() and name.isprintable() and len(name) <= limits.name_bytes:
+        return
     check_text(f"the name of {what}", name, limits.name_bytes)
 
 
 def check_tags(tags: Mapping[str, str], limits: Limits) -> None:
     """Not too many, and not too long."""
+    if not tags:
+        return
     if len(tags) > limits.tags:
         raise HubError(INVALID_ARGUMENT, f"there are {len(tags)} tags; at most {limits.tags} are allowed")
     size = sum(len(name.encode("utf-8", "replace")) + len(tags[name].encode("utf-8", "replace")) for name in tags)

@@ -104,8 +104,11 @@ def specials(instance: Instance) -> int:
 
 def remove_inbound(instance: Instance, count: int, commit: Commit) -> list[Inbound]:
     """Take entries from the front of the inbox; the timers among them are closed."""
-    taken = instance.inbox[:count]
-    del instance.inbox[:count]
+    if count == len(instance.inbox):
+        taken, instance.inbox = instance.inbox, []
+    else:
+        taken = instance.inbox[:count]
+        del instance.inbox[:count]
     if instance.specials:
         instance.specials = -1
     for entry in taken:
@@ -137,11 +140,16 @@ def close_task(instance: Instance, task: OpenTask, commit: Commit) -> None:
     instance.open_tasks.pop(task.key, None)
     if instance.by_id is not None:
         instance.by_id.pop((task.kind, task.identity), None)
-    _note_closed([task.key], commit)
+    if commit.opened:
+        _note_closed([task.key], commit)
+    else:
+        commit.closed.append(task.key)
 
 
 def close_all_tasks(instance: Instance, commit: Commit) -> None:
     """The generation ends: nothing is waited for any more, and no entity stays locked."""
+    if not instance.open_tasks:
+        return
     commit.messages.extend(entity_sections.releases(instance))
     _note_closed(instance.open_tasks, commit)
     instance.open_tasks.clear()
@@ -244,22 +252,24 @@ class NewGeneration:
 def execution_started(
     what: NewGeneration, instance_id: str, execution_id: str, parent: pb.ParentInstanceInfo | None, at: int
 ) -> pb.HistoryEvent:
-    return pb.HistoryEvent(
-        eventId=events.NO_ID,
-        timestamp=to_timestamp(at),
-        executionStarted=pb.ExecutionStartedEvent(
-            name=what.name,
-            version=what.version,
-            input=what.input,
-            orchestrationInstance=pb.OrchestrationInstance(
-                instanceId=instance_id, executionId=StringValue(value=execution_id)
-            ),
-            parentInstance=parent,
-            scheduledStartTimestamp=to_timestamp(what.scheduled_at) if what.scheduled_at else None,
-            parentTraceContext=what.trace,
-            tags=what.tags,
-        ),
-    )
+    event = events.new_event(events.NO_ID, at)
+    started = event.executionStarted
+    started.name = what.name
+    started.orchestrationInstance.instanceId = instance_id
+    started.orchestrationInstance.executionId.value = execution_id
+    if what.scheduled_at:
+        started.scheduledStartTimestamp.CopyFrom(to_timestamp(what.scheduled_at))
+    if what.version is not None:
+        started.version.CopyFrom(what.version)
+    if what.input is not None:
+        started.input.CopyFrom(what.input)
+    if parent is not None:
+        started.parentInstance.CopyFrom(parent)
+    if what.trace is not None:
+        started.parentTraceContext.CopyFrom(what.trace)
+    if what.tags:
+        started.tags.update(what.tags)
+    return event
 
 
 def as_parent(instance: Instance, task_id: int) -> pb.ParentInstanceInfo:

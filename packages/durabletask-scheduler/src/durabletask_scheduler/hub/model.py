@@ -75,12 +75,12 @@ class Limits:
     failure_depth: int = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """What the machine may not find out by itself.
 
     Attributes:
-        now: the time of this transition.
+        now: the time of this transition; the shell sets it anew for each of its ticks.
         new_key: returns the next unused storage key.
         new_id: returns a new random id, 32 hexadecimal digits (execution ids, completion tokens).
         limits: how much one instance may take.

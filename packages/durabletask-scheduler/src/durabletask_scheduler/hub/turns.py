@@ -16,6 +16,7 @@ from durabletask_scheduler.hub.model import (
     PENDING,
     RUNNING,
     SUSPENDED,
+    TERMINAL,
     Commit,
     Context,
     HubError,
@@ -39,16 +40,16 @@ def next_turn_at(instance: Instance, now: int) -> int | None:
         ``now`` if it may begin at once, a later time to wake up at, or None if it has nothing to do
         until something arrives (or a turn is in flight).
     """
-    if instance.turn is not None or instance.is_terminal:
+    if instance.turn is not None or instance.status in TERMINAL:
         return None
-    if instances.find_task(instance, TaskKind.LOCK_AGAIN, 0) is not None:
+    if instance.open_tasks and instances.find_task(instance, TaskKind.LOCK_AGAIN, 0) is not None:
         return None
     suspended = instance.status == SUSPENDED
     if instance.event_count == 0:
         return None if suspended else max(now, instance.scheduled_at, instance.not_before)
     if not instance.inbox or (suspended and not _waits(instance, instances.SUSPEND)):
         return None
-    return max(now, instance.not_before)
+    return now if now >= instance.not_before else instance.not_before
 
 
 def _waits(instance: Instance, kind: str) -> bool:
@@ -69,12 +70,15 @@ def begin_turn(instance: Instance, ctx: Context) -> Turn:
         delivered = [entry for entry in inbox[:taken] if entry.event.WhichOneof("eventType") != instances.REWIND]
     else:
         taken, delivered = len(inbox), inbox
-    fired = max((entry.timer.due_at for entry in delivered if entry.timer is not None), default=0)
+    fired = 0
+    for entry in delivered:
+        if entry.timer is not None and entry.timer.due_at > fired:
+            fired = entry.timer.due_at
     at = events.next_clock(instance, ctx, at_least=fired + _TIMER_MARGIN if fired else 0)
     new_events = [events.orchestrator_started(at)]
     if instance.event_count == 0:
         new_events.append(events.started_event(instance))
-    new_events.extend(entry.event for entry in delivered)
+    new_events += [entry.event for entry in delivered]
     instance.clock = at
     instance.turn = Turn(ctx.new_id(), new_events, taken, at)
     return instance.turn
@@ -155,7 +159,7 @@ def complete_turn(instance: Instance, response: pb.OrchestratorResponse, ctx: Co
     if completion is not None and ending == CONTINUED_AS_NEW:
         _continue_as_new(effects, completion.completeOrchestration)
         return commit
-    row.extend(event.SerializeToString() for event in effects.confirmations)
+    row += [event.SerializeToString() for event in effects.confirmations]
     instances.append_history(instance, effects.row_key, row, commit)
     if completion is not None:
         instances.finish(instance, _completed_event(completion, effects.at, ctx.limits.failure_depth), ctx, commit)
@@ -189,7 +193,7 @@ def _beyond_limits(response: pb.OrchestratorResponse, limits: Limits) -> pb.Orch
             f"A turn of this orchestration asked for {len(response.actions)} actions; at most {limits.actions} are "
             "allowed. Spread them over several turns, or over sub-orchestrations",
         )
-    size = len(response.customStatus.value.encode("utf-8", "replace"))
+    size = len(response.customStatus.value.encode("utf-8", "replace")) if response.HasField("customStatus") else 0
     if size > limits.custom_status_bytes:
         return actions.failed_completion(
             "CustomStatusTooLarge",
@@ -210,8 +214,11 @@ def _history_too_long(size: int, limit: int) -> pb.OrchestratorAction:
 def _consume(effects: Effects, turn: Turn, taken: int) -> list[bytes]:
     """Remove what the turn has consumed from the inbox; returns the first part of its history row."""
     row = [turn.events[0].SerializeToString()]
+    if not taken:
+        return row
+    has_specials = instances.specials(effects.instance)
     for entry in instances.remove_inbound(effects.instance, taken, effects.commit):
-        if entry.event.WhichOneof("eventType") != instances.REWIND:
+        if not has_specials or entry.event.WhichOneof("eventType") != instances.REWIND:
             row.append(entry.data or entry.event.SerializeToString())
     return row
 

@@ -7,10 +7,9 @@ from typing import Protocol
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.wrappers_pb2 import StringValue
 
 from durabletask_scheduler.hub.model import HistoryRow, Instance, Turn
-from durabletask_scheduler.hub.times import to_timestamp
+from durabletask_scheduler.hub.times import SECOND
 
 
 class Described(Protocol):
@@ -56,22 +55,26 @@ def describe(instance: Described, state: pb.OrchestrationState, *, payloads: boo
         state: an empty one.
         payloads: with input and output; custom status and failure details are always there.
     """
-    state.MergeFrom(
-        pb.OrchestrationState(
-            instanceId=instance.instance_id,
-            name=instance.name,
-            version=_text(instance.version),
-            orchestrationStatus=pb.OrchestrationStatus.ValueType(instance.status),
-            scheduledStartTimestamp=to_timestamp(instance.scheduled_at) if instance.scheduled_at else None,
-            createdTimestamp=to_timestamp(instance.created_at),
-            lastUpdatedTimestamp=to_timestamp(instance.updated_at),
-            customStatus=_text(instance.custom_status),
-            executionId=_text(instance.execution_id),
-            completedTimestamp=to_timestamp(instance.completed_at) if instance.completed_at else None,
-            parentInstanceId=_text(instance.parent_instance_id or None),
-            tags=instance.tags,
-        )
-    )
+    state.instanceId = instance.instance_id
+    state.name = instance.name
+    state.orchestrationStatus = pb.OrchestrationStatus.ValueType(instance.status)
+    state.executionId.value = instance.execution_id
+    if instance.version is not None:
+        state.version.value = instance.version
+    if instance.custom_status is not None:
+        state.customStatus.value = instance.custom_status
+    if instance.parent_instance_id:
+        state.parentInstanceId.value = instance.parent_instance_id
+    if instance.tags:
+        state.tags.update(instance.tags)
+    for timestamp, time in (
+        (state.createdTimestamp, instance.created_at),
+        (state.lastUpdatedTimestamp, instance.updated_at),
+        (state.scheduledStartTimestamp, instance.scheduled_at),
+        (state.completedTimestamp, instance.completed_at),
+    ):
+        if time:
+            timestamp.seconds, timestamp.nanos = divmod(time, SECOND)
     if payloads and instance.started:
         started = pb.HistoryEvent.FromString(instance.started).executionStarted
         if started.HasField("input"):
@@ -122,25 +125,26 @@ def full_history(instance: Instance, rows: Iterable[HistoryRow]) -> list[pb.Hist
     return history
 
 
-def turn_request(instance: Instance, turn: Turn, past_rows: Iterable[HistoryRow] | None) -> pb.OrchestratorRequest:
+def turn_request(
+    instance: Instance,
+    turn: Turn,
+    past_rows: Iterable[HistoryRow] | None,
+    request: pb.OrchestratorRequest | None = None,
+) -> pb.OrchestratorRequest:
     """The work item of a turn.
 
     Args:
         past_rows: the history rows of the current generation; None to leave the past out, for
             workers that keep it (warm) or fetch it (history streaming).
+        request: an empty one to fill in; by default a new one.
     """
-    request = pb.OrchestratorRequest(
-        instanceId=instance.instance_id,
-        executionId=StringValue(value=instance.execution_id),
-        newEvents=turn.events,
-        entityParameters=_ENTITY_PARAMETERS,
-    )
-    if past_rows is not None:
+    request = pb.OrchestratorRequest() if request is None else request
+    request.instanceId = instance.instance_id
+    request.executionId.value = instance.execution_id
+    request.newEvents.extend(turn.events)
+    request.entityParameters.CopyFrom(_ENTITY_PARAMETERS)
+    if past_rows:
         request.pastEvents.extend(past_events(instance, past_rows))
     if instance.trace_context:
         request.orchestrationTraceContext.ParseFromString(instance.trace_context)
     return request
-
-
-def _text(value: str | None) -> StringValue | None:
-    return None if value is None else StringValue(value=value)

@@ -6,7 +6,7 @@ that changed ten times is written once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from durabletask_scheduler.hub.model import Commit, HistoryRow, InboxRow, Instance, OpenTask
@@ -40,35 +40,8 @@ class GroupEffect:
     inbox_added: dict[int, InboxRow] = field(default_factory=dict)
     entities: EntityEffect | None = None
 
-    def add(self, commit: Commit) -> None:
-        """Take in the next commit of the group."""
-        if commit.deleted:
-            self._delete(commit.deleted)
-        for key in commit.history_dropped:
-            self.history.pop(key, None)
-            if key not in self.created:
-                self.history_dropped.add(key)
-        for instance in commit.created:
-            self.created[instance.key] = instance
-        for key, instance in commit.updated.items():
-            (self.created if key in self.created else self.updated)[key] = instance
-        for key in commit.restarted:
-            if key not in self.created:
-                self.restarted.add(key)
-        for row in commit.history:
-            self.history.setdefault(row.instance_key, []).append(row)
-        cancel(commit.closed, self.opened, self.closed)
-        for instance_key, task in commit.opened:
-            self.opened[task.key] = (instance_key, task)
-        cancel(commit.inbox_removed, self.inbox_added, self.inbox_removed)
-        for inbox_row in commit.inbox_added:
-            self.inbox_added[inbox_row.key] = inbox_row
-        if commit.entities is not None:
-            if self.entities is None:
-                self.entities = EntityEffect()
-            self.entities.add(commit.entities)
-
-    def _delete(self, keys: Sequence[int]) -> None:
+    def delete(self, keys: Iterable[int]) -> None:
+        """Instances go, with all that the group has for them so far."""
         gone = set(keys)
         self.deleted.update(key for key in gone if key not in self.created)
         for key in gone:
@@ -80,10 +53,41 @@ class GroupEffect:
         self.opened = {key: entry for key, entry in self.opened.items() if entry[0] not in gone}
         self.inbox_added = {key: row for key, row in self.inbox_added.items() if row.instance_key not in gone}
 
+    def drop_history(self, keys: Iterable[int]) -> None:
+        """Instances begin again without history."""
+        for key in keys:
+            self.history.pop(key, None)
+            if key not in self.created:
+                self.history_dropped.add(key)
+
 
 def net_effect(commits: Iterable[Commit]) -> GroupEffect:
     """What remains of commits that are written together, taken in order."""
     effect = GroupEffect()
     for commit in commits:
-        effect.add(commit)
+        if commit.deleted:
+            effect.delete(commit.deleted)
+        if commit.history_dropped:
+            effect.drop_history(commit.history_dropped)
+        for instance in commit.created:
+            effect.created[instance.key] = instance
+        for key, instance in commit.updated.items():
+            (effect.created if key in effect.created else effect.updated)[key] = instance
+        for key in commit.restarted:
+            if key not in effect.created:
+                effect.restarted.add(key)
+        for row in commit.history:
+            effect.history.setdefault(row.instance_key, []).append(row)
+        if commit.closed:
+            cancel(commit.closed, effect.opened, effect.closed)
+        for instance_key, task in commit.opened:
+            effect.opened[task.key] = (instance_key, task)
+        if commit.inbox_removed:
+            cancel(commit.inbox_removed, effect.inbox_added, effect.inbox_removed)
+        for inbox_row in commit.inbox_added:
+            effect.inbox_added[inbox_row.key] = inbox_row
+        if commit.entities is not None:
+            if effect.entities is None:
+                effect.entities = EntityEffect()
+            effect.entities.add(commit.entities)
     return effect

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from durabletask_scheduler.hub.entity_model import Entity
 from durabletask_scheduler.hub.model import Commit, HistoryRow, Instance
@@ -19,30 +19,32 @@ from durabletask_scheduler.storage import (
     LiveInstance,
     Storage,
     StorageError,
+    sqlite_changes,
     sqlite_entities,
 )
 from durabletask_scheduler.storage.entities import EntityFilter, EntitySummary, WaitingEntity
-from durabletask_scheduler.storage.group import GroupEffect, net_effect
+from durabletask_scheduler.storage.group import net_effect
 from durabletask_scheduler.storage.sqlite_connections import Connections, FileConnections, MemoryConnections
 from durabletask_scheduler.storage.sqlite_pages import Query, completed_page, counted, created_page
-from durabletask_scheduler.storage.sqlite_rows import (
-    Row,
-    changing_columns,
-    fixed_columns,
-    instance_from,
-    summary_from,
-    task_columns,
-)
+from durabletask_scheduler.storage.sqlite_rows import Row, instance_from, summary_from
 from durabletask_scheduler.storage.statements import statements
 
 SYNCHRONOUS = ("FULL", "NORMAL", "OFF")
 
 _READ = statements("sqlite", "read")
-_WRITE = statements("sqlite", "write")
 _ENTITIES = sqlite_entities.SQL
 
 # A value that SQLite cannot hold is treated like a disk that cannot: the group is refused, the store stays usable.
 _ERRORS = (sqlite3.Error, OverflowError, UnicodeError)
+
+Change = TypeVar("Change")
+
+
+class _Hubs(dict[str, int]):
+    """Keys of the task hubs by name."""
+
+    def __missing__(self, task_hub: str) -> NoReturn:
+        raise StorageError(f"there is no task hub {task_hub!r} in the store; add it first")
 
 
 class SqliteStorage(Storage):
@@ -66,26 +68,21 @@ class SqliteStorage(Storage):
             raise ValueError(f"synchronous must be one of {', '.join(SYNCHRONOUS)}, not {synchronous!r}")
         in_memory = os.fspath(path) == ":memory:"
         self._connections: Connections = MemoryConnections() if in_memory else FileConnections(Path(path), synchronous)
-        self._hubs: dict[str, int] = dict(self._rows("task_hubs"))
+        self._hubs = _Hubs(self._rows("task_hubs"))
 
     def write(self, commits: Sequence[Commit]) -> None:
-        effect = net_effect(commits)
-        batches = [(_WRITE[statement], rows) for statement, rows in self._batches(effect) if rows]
-        if effect.entities is not None:
-            batches += [(text, rows) for text, rows in sqlite_entities.batches(effect.entities, self._hub_key) if rows]
-        if batches:
-            self._run(batches)
+        self._commit(sqlite_changes.apply, net_effect(commits))
 
     def add_task_hub(self, task_hub: str) -> None:
         if task_hub not in self._hubs:
-            self._run([(_WRITE["add_task_hub"], [(task_hub,)])])
-            self._hubs = dict(self._rows("task_hubs"))
+            self._commit(sqlite_changes.add_task_hub, task_hub)
+            self._hubs = _Hubs(self._rows("task_hubs"))
 
     def last_key(self) -> int:
         return int(self._rows("last_key")[0][0])
 
     def load(self, task_hub: str, instance_id: str) -> Instance | None:
-        keys = self._rows("key_of", (task_hub, instance_id))
+        keys = self._rows("key_of", (task_hub, instance_id), brief=True)
         return self.load_key(keys[0][0]) if keys else None
 
     def load_key(self, key: int) -> Instance | None:
@@ -164,75 +161,47 @@ class SqliteStorage(Storage):
     def close(self) -> None:
         self._connections.close()
 
-    def _batches(self, effect: GroupEffect) -> Iterator[tuple[str, list[Row]]]:
-        """The statements of a group in order, each with its rows. Most groups are one small commit: see what it has."""
-        if effect.deleted or effect.history_dropped:
-            yield from _removals(effect)
-        if effect.created:
-            yield from self._creations(effect)
-        if effect.updated:
-            yield "update_instance", [(*changing_columns(instance), key) for key, instance in effect.updated.items()]
-        if effect.restarted:
-            restarted = effect.restarted & effect.updated.keys()
-            yield "put_started", [(key, effect.updated[key].started) for key in restarted]
-        history = [row for rows in effect.history.values() for row in rows]
-        yield "insert_history", [(row.key, row.instance_key, row.count, row.events) for row in history]
-        yield "close_task", [(key,) for key in effect.closed]
-        yield "open_task", [task_columns(*entry) for entry in effect.opened.values()]
-        yield "remove_inbox", [(key,) for key in effect.inbox_removed]
-        yield "add_inbox", [(row.key, row.instance_key, row.event) for row in effect.inbox_added.values()]
-
-    def _creations(self, effect: GroupEffect) -> Iterator[tuple[str, list[Row]]]:
-        created = effect.created.values()
-        yield (
-            "insert_instance",
-            [
-                changing_columns(instance) + fixed_columns(instance, self._hub_key(instance.task_hub))
-                for instance in created
-            ],
-        )
-        yield "put_started", [(instance.key, instance.started) for instance in created]
-
-    def _hub_key(self, task_hub: str) -> int:
-        hub = self._hubs.get(task_hub)
-        if hub is None:
-            raise StorageError(f"there is no task hub {task_hub!r} in the store; add it first")
-        return hub
-
-    def _run(self, batches: list[tuple[str, list[Row]]]) -> None:
-        """Statements, each over its rows, in one transaction."""
-        with self._connections.writing() as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                for text, rows in batches:
-                    connection.executemany(text, rows)
-                self._connections.verify()
-                connection.execute("COMMIT")
-            except BaseException as error:
-                _roll_back(connection)
-                if isinstance(error, _ERRORS):
-                    raise StorageError(f"nothing was written: {error}") from error
-                raise
+    def _commit(self, apply: Callable[[Change, sqlite3.Connection, Mapping[str, int]], None], change: Change) -> None:
+        """Apply a change in one transaction."""
+        connection = self._connections.writer()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            apply(change, connection, self._hubs)
+            self._connections.verify()
+            connection.execute("COMMIT")
+        except BaseException as error:
+            _roll_back(connection)
+            if isinstance(error, _ERRORS):
+                raise StorageError(f"nothing was written: {error}") from error
+            raise
+        finally:
+            self._connections.give_back(connection)
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
         """One reader, for which nothing changes between its statements."""
-        with self._connections.reading() as connection:
-            try:
-                connection.execute("BEGIN")
-                yield connection
-            except _ERRORS as error:
+        connection = self._connections.reader()
+        try:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("ROLLBACK")
+        except BaseException as error:
+            _roll_back(connection)
+            if isinstance(error, _ERRORS):
                 raise _unreadable(error) from error
-            finally:
-                _roll_back(connection)
+            raise
+        finally:
+            self._connections.give_back(connection)
 
-    def _rows(self, statement: str, parameters: Row = ()) -> list[Any]:
+    def _rows(self, statement: str, parameters: Row = (), *, brief: bool = False) -> list[Any]:
         # One statement sees one state of the file; it needs no transaction.
-        with self._connections.reading() as connection:
-            try:
-                return connection.execute(_READ[statement], parameters).fetchall()
-            except _ERRORS as error:
-                raise _unreadable(error) from error
+        connection = self._connections.reader(brief=brief)
+        try:
+            return connection.execute(_READ[statement], parameters).fetchall()
+        except _ERRORS as error:
+            raise _unreadable(error) from error
+        finally:
+            self._connections.give_back(connection)
 
     def _page(self, query: Query | None) -> list[InstanceSummary]:
         if query is None:
@@ -240,15 +209,6 @@ class SqliteStorage(Storage):
         with self._snapshot() as connection:
             rows = connection.execute(*query).fetchall()
         return [summary_from(row) for row in rows]
-
-
-def _removals(effect: GroupEffect) -> Iterator[tuple[str, list[Row]]]:
-    deleted: list[Row] = [(key,) for key in effect.deleted]
-    yield "delete_open_tasks", deleted
-    yield "delete_inbox", deleted
-    yield "delete_history", [*deleted, *((key,) for key in effect.history_dropped)]
-    yield "delete_started", deleted
-    yield "delete_instance", deleted
 
 
 def _unreadable(error: Exception) -> StorageError:

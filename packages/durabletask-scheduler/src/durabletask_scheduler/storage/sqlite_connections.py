@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import queue
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Protocol
 
 from durabletask_scheduler.storage import StorageError
@@ -27,13 +26,21 @@ _READERS = 4
 
 
 class Connections(Protocol):
-    """What the store needs of its connections."""
+    """What the store needs of its connections: each is lent to one thread at a time, which has to give it back."""
 
-    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
-        """The connection that writes, for one thread at a time; raises StorageError once closed."""
+    def writer(self) -> sqlite3.Connection:
+        """The connection that writes; raises StorageError once closed."""
 
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        """A connection that sees what was last committed; raises StorageError once closed."""
+    def reader(self, *, brief: bool = False) -> sqlite3.Connection:
+        """A connection that sees what was last committed; raises StorageError once closed.
+
+        Args:
+            brief: a few rows are read at most, so that it may be the one that writes, if that is idle: what it has
+                written is at hand there.
+        """
+
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        """Done with it, and no transaction is left open."""
 
     def verify(self) -> None:
         """Raise StorageError if what is written now would be lost."""
@@ -52,15 +59,18 @@ class MemoryConnections:
         migrate(self._connection, ":memory:")
         _add_functions(self._connection)
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        with self._turn:
-            if self._closed:
-                raise _closed(":memory:")
-            yield self._connection
+    def writer(self) -> sqlite3.Connection:
+        self._turn.acquire()
+        if self._closed:
+            self._turn.release()
+            raise _closed(":memory:")
+        return self._connection
 
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        return self.writing()
+    def reader(self, *, brief: bool = False) -> sqlite3.Connection:
+        return self.writer()
+
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        self._turn.release()
 
     def verify(self) -> None:
         """Memory does not go away."""
@@ -78,7 +88,7 @@ class FileConnections:
         self._path = path
         self._turn = threading.Lock()
         self._closed = False
-        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         prepare_file(path)
         with ExitStack() as undo:
             try:
@@ -103,35 +113,39 @@ class FileConnections:
             self._readers.put(reader)
         # SQLite keeps the log beside what a link points to.
         name = os.path.realpath(self._path)
-        self._files = {file: _identity(file) for file in (name, f"{name}-wal")}
+        self._files = [(file, os.stat(file)) for file in (name, f"{name}-wal")]
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        with self._turn:
-            if self._closed:
-                raise _closed(str(self._path))
-            yield self._writer
+    def writer(self) -> sqlite3.Connection:
+        self._turn.acquire()
+        return self._lend(self._writer)
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        reader = self._readers.get()
-        try:
-            if self._closed:
-                raise _closed(str(self._path))
-            yield reader
-        finally:
-            self._readers.put(reader)
+    def reader(self, *, brief: bool = False) -> sqlite3.Connection:
+        if brief and self._turn.acquire(blocking=False):
+            return self._lend(self._writer)
+        return self._lend(self._readers.get())
+
+    def _lend(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        if self._closed:
+            self.give_back(connection)
+            raise _closed(str(self._path))
+        return connection
+
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        if connection is self._writer:
+            self._turn.release()
+        else:
+            self._readers.put(connection)
 
     def verify(self) -> None:
         """Refuse to write to a file that is no longer the one at the path: the data would be lost with it."""
-        for name, identity in self._files.items():
+        for name, opened in self._files:
             try:
-                found = _identity(name)
+                found = os.stat(name)
             except OSError as error:
                 raise StorageError(
                     f"{name} is gone ({error.strerror}); put it back, or restart the scheduler without it"
                 ) from error
-            if found != identity:
+            if found.st_ino != opened.st_ino or found.st_dev != opened.st_dev:
                 raise StorageError(
                     f"{name} was replaced by another file; put the original back, or restart the scheduler"
                 )
@@ -148,11 +162,6 @@ class FileConnections:
             for reader in readers:
                 self._readers.put(reader)
             self._ownership.close()
-
-
-def _identity(name: str) -> tuple[int, int]:
-    status = os.stat(name)
-    return status.st_dev, status.st_ino
 
 
 def _closed(path: str) -> StorageError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sqlite3
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -25,29 +26,28 @@ _SELECTIONS = {
 _CONDITIONS = ("id_from", "id_to", "modified_from", "modified_to")
 
 
-def batches(effect: EntityEffect, hub_key: Callable[[str], int]) -> list[tuple[str, list[Row]]]:
-    """The statements of a group in order, each with its rows."""
-    deleted: list[Row] = [(key,) for key in effect.deleted]
-    return [
-        (SQL["delete_entity_inbox"], deleted),
-        (SQL["delete_entity"], deleted),
-        (
-            SQL["insert_entity"],
-            [
-                (*_changing_columns(entity), entity.key, hub_key(entity.task_hub), entity.instance_id)
-                for entity in effect.created.values()
-            ],
-        ),
-        (SQL["update_entity"], [(*_changing_columns(entity), key) for key, entity in effect.updated.items()]),
-        (SQL["remove_entity_inbox"], [(key,) for key in effect.inbox_removed]),
-        (
-            SQL["add_entity_inbox"],
-            [
-                (row.key, row.entity_key, row.due_at, row.sender.instance_id, row.sender.execution_id, row.event)
-                for row in effect.inbox_added.values()
-            ],
-        ),
-    ]
+def apply(effect: EntityEffect, connection: sqlite3.Connection, hubs: Mapping[str, int]) -> None:
+    """Change the rows, within the transaction that is open."""
+    if effect.deleted:
+        connection.executemany(SQL["delete_entity_inbox"], zip(effect.deleted))
+        connection.executemany(SQL["delete_entity"], zip(effect.deleted))
+    if effect.created:
+        created = [
+            (*_changing_columns(entity), entity.key, hubs[entity.task_hub], entity.instance_id)
+            for entity in effect.created.values()
+        ]
+        connection.executemany(SQL["insert_entity"], created)
+    if effect.updated:
+        updated = [(*_changing_columns(entity), key) for key, entity in effect.updated.items()]
+        connection.executemany(SQL["update_entity"], updated)
+    if effect.inbox_removed:
+        connection.executemany(SQL["remove_entity_inbox"], zip(effect.inbox_removed))
+    if effect.inbox_added:
+        waiting = [
+            (row.key, row.entity_key, row.due_at, row.sender.instance_id, row.sender.execution_id, row.event)
+            for row in effect.inbox_added.values()
+        ]
+        connection.executemany(SQL["add_entity_inbox"], waiting)
 
 
 def _changing_columns(entity: Entity) -> Row:

@@ -14,6 +14,7 @@ from durabletask_scheduler.storage import InstanceSummary
 Row = tuple[Any, ...]
 
 _TAGS = 11  # where a row of a page has its tags
+_NO_TAGS = "{}"
 
 
 def changing_columns(instance: Instance) -> Row:
@@ -30,7 +31,7 @@ def changing_columns(instance: Instance) -> Row:
         instance.name,
         instance.version,
         instance.trace_context,
-        tags_text(instance.tags),
+        tags_text(instance.tags) if instance.tags else _NO_TAGS,
         instance.custom_status,
         instance.completed,
         instance.parent_task_id,
@@ -38,21 +39,33 @@ def changing_columns(instance: Instance) -> Row:
     )
 
 
-def fixed_columns(instance: Instance, hub: int) -> Row:
-    """What only the insertion of an instance row writes, in addition."""
-    return (instance.key, hub, instance.instance_id, instance.parent_instance_id)
-
-
-def task_columns(instance_key: int, task: OpenTask) -> Row:
-    return (task.key, instance_key, int(task.kind), task.due_at, task.task_id, task.history_key, task.target)
+def columns_in_place(instance: Instance) -> Row:
+    """What an update of a live instance row writes that changes no index, and by what it finds the row."""
+    return (
+        instance.updated_at,
+        instance.scheduled_at,
+        instance.clock,
+        instance.event_count,
+        instance.execution_id,
+        instance.name,
+        instance.version,
+        instance.trace_context,
+        tags_text(instance.tags) if instance.tags else _NO_TAGS,
+        instance.custom_status,
+        instance.parent_task_id,
+        instance.parent_execution_id,
+        instance.key,
+        instance.status,
+        instance.created_at,
+    )
 
 
 def tags_text(tags: dict[str, str]) -> str:
-    return json.dumps(tags, ensure_ascii=False) if tags else "{}"
+    return json.dumps(tags, ensure_ascii=False)
 
 
 def tags_from(text: str) -> dict[str, str]:
-    return {} if text == "{}" else dict(json.loads(text))
+    return {} if text == _NO_TAGS else dict(json.loads(text))
 
 
 def tags_include(text: str, wanted: str) -> bool:
