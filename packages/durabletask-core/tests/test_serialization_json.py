@@ -225,3 +225,20 @@ def test_a_converter_of_ones_own_reconstructs_nothing_unless_it_says_so():
             return value
 
     assert Own().can_reconstruct(Line) is False
+
+
+@pytest.mark.parametrize(
+    "special", ["", '"', "\\", "\x00", "\x1f", "\x7f", "\n", "\u00e9", "\u2028", "\ud83d", "\U0001f600"]
+)
+@pytest.mark.parametrize("at", [0, 600, 1_200])
+def test_long_texts_have_the_text_of_json_dumps_too(special, at):
+    value = "x" * at + special + "y" * (1_200 - at)
+    text = encode(value)
+    assert text == json.dumps(value)
+    assert decode(text) == value
+
+
+@pytest.mark.parametrize("inside", ['"', "\\", "\x01", "\\x"])
+def test_a_long_text_that_is_not_json_is_a_clear_error(inside):
+    with pytest.raises(ValueError, match="The payload is not JSON"):
+        decode('"' + "x" * 1_200 + inside + '"')

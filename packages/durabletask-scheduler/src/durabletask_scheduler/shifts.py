@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LONGEST_SLEEP = 60
 _MOST_ROUNDS = 64
+_MOST_SHARES = 4
 
 Result = TypeVar("Result")
 
@@ -142,6 +143,7 @@ class Shifts:
                 return False
             self._commands.put_quietly(command)
         if self._lent.quiet:
+            self._progress += 1
             self.leave()
         elif not self._baton.locked():
             # Otherwise whoever has it looks for commands after letting it go.
@@ -199,8 +201,9 @@ class Shifts:
             if self._commands.empty() or not self._take(steps.begin, blocking=False):
                 return
             self.leave()
-            while between() and self._take(steps.begin, blocking=False):
-                continue
+            for _ in range(_MOST_SHARES):
+                if not between() or not self._take(steps.begin, blocking=False):
+                    break
             if not self._take(self._finish, blocking=False):
                 return
         self._commands.ring()

@@ -12,6 +12,9 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
+_MOST_AT_ONCE = 64
+"""Messages that are taken before what was answered is handed to the scheduler."""
+
 Result = TypeVar("Result")
 
 
@@ -134,7 +137,8 @@ class Lane:
             self._lending = None
             # Another thread may be in the midst of a turn, and there may be more.
             with self._gate:
-                self._take_all()
+                while self._take_some():
+                    continue
                 self._call = None
             self._help(lending)
         if self._fault is not None:
@@ -173,9 +177,10 @@ class Lane:
         self._settle(lending)
 
     def _settle(self, lending: Lending) -> None:
-        # Without an answer of this thread's, the scheduler's work is that of others: its own activity comes first.
-        while self._drain() and self._mine.owes is not None:
-            self._help(lending)
+        while self._drain():
+            # Without an answer of this thread's, the scheduler's work is that of others: its own activity comes first.
+            if self._mine.owes is not None:
+                self._help(lending)
 
     def _help(self, lending: Lending) -> None:
         self._mine.helps = True
@@ -186,24 +191,27 @@ class Lane:
             self._mine.helps = False
 
     def _drain(self) -> bool:
-        """Take what has arrived, unless another thread is at it: then that one sees to it. Whether there was any."""
-        found = False
-        while (
-            (call := self._call) is not None
-            and self._fault is None
-            and call.has_arrived()
-            and self._gate.acquire(blocking=False)
-        ):
+        """Take some of what has arrived, unless another thread is at it: then that one sees to it.
+
+        Returns:
+            whether there was any, so that there may be more.
+        """
+        call = self._call
+        while call is not None and self._fault is None and call.has_arrived() and self._gate.acquire(blocking=False):
             try:
-                found = self._take_all() or found
+                if self._take_some():
+                    return True
             finally:
                 self._gate.release()
-        return found
+            call = self._call
+        return False
 
-    def _take_all(self) -> bool:
+    def _take_some(self) -> bool:
         call, step_aside, found = self._call, self._mine.step_aside, False
         try:
-            while call is not None and self._fault is None and (message := call.poll()) is not None:
+            for _ in range(_MOST_AT_ONCE):
+                if call is None or self._fault is not None or (message := call.poll()) is None:
+                    break
                 found = True
                 if step_aside is not None:
                     step_aside()
