@@ -170,10 +170,10 @@ def kept_by_a_step() -> float:
 
 CHECKS = (
     Check(
-        "Python calls of an orchestration of one activity", lambda: calls_of(programs.single, 1, times=SINGLES), 1_350
+        "Python calls of an orchestration of one activity", lambda: calls_of(programs.single, 1, times=SINGLES), 1_000
     ),
-    Check("Python calls of a step of a chain", lambda: calls_of_a_step(SHORT, LONG), 620),
-    Check("Python calls of an activity of a fan-out", lambda: calls_of(programs.fan, WIDTH) / WIDTH, 295),
+    Check("Python calls of a step of a chain", lambda: calls_of_a_step(SHORT, LONG), 460),
+    Check("Python calls of an activity of a fan-out", lambda: calls_of(programs.fan, WIDTH) / WIDTH, 215),
     Check("Python calls of a late step / of an early step", growth_of_calls, 1.2),
     Check("Python calls of a step, replayed / warm", cold_to_warm, 5, at_least=True),
     Check("CPU of late steps of a long chain / of early ones", growth_of_cpu, 1.4),

@@ -128,7 +128,12 @@ WORKLOADS: tuple[Workload, ...] = (
         ),
         quick={"widths": (100, 1_000), "pairs": 10},
         full={"widths": WIDTHS, "pairs": 40},
-        slow={"dbos": {"quick": {"widths": (100,)}}, "dt": {"quick": {"pairs": 5}, "full": {"pairs": 20}}},
+        slow={
+            "dbos": {"quick": {"widths": (100,)}, "full": {"widths": (100, 1_000)}},
+            # At 5,000 it needs minutes.
+            "dt": {"quick": {"pairs": 5}, "full": {"widths": (100, 1_000), "pairs": 20}},
+            "dt-on-ours": {"full": {"widths": (100, 1_000)}},
+        },
     ),
     Workload(
         name="W4",

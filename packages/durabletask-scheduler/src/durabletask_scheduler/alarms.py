@@ -38,6 +38,10 @@ class Alarms:
     def cancel(self, key: Hashable) -> None:
         self._live.pop(key, None)
 
+    def may_be_due(self, now: int) -> bool:
+        """Whether it is worth while to ask :meth:`pop_due`."""
+        return bool(self._heap) and self._heap[0][0] <= now
+
     def next_at(self) -> int | None:
         """When the next action is due."""
         while self._heap:

@@ -230,6 +230,11 @@ class Dispatcher:
         while routes:
             routes = [route for route in routes if self._hand_over_one(queues, route, hand_over)]
 
+    @property
+    def has_turns(self) -> bool:
+        """Whether turns or batches wait for a stream."""
+        return bool(self._queues[Kind.TURN] or self._queues[Kind.BATCH])
+
     def has_queued(self, kind: Kind) -> bool:
         return bool(self._queues[kind])
 

@@ -80,7 +80,6 @@ class Engine:
         self._failures = 0
         self._last_key = 0
         self.linger = Linger()
-        self.lingers_for = 0.0
         self._ids = Ids()
         self._hand_out_turns = Command(self.desk.hand_out_turns)
         self._hand_out_after_write = Command(self.desk.hand_out_after_write)
@@ -172,11 +171,12 @@ class Engine:
         """Run the commands that have gathered, fire what is due, hand out turns."""
         self._advance_clock()
         self.run_commands()
-        self._fire_due()
+        if self.alarms.may_be_due(self.now):
+            self._fire_due()
         if self._to_load:
             self._load_some()
-        self.hand_out_turns()
-        self.lingers_for = self.linger.patience(len(self._group.commits), self.turns_out)
+        if self.desk.has_turns:
+            self.hand_out_turns()
 
     def run_commands(self) -> None:
         for command in self.shifts.gathered(self.options.commands_per_tick):
@@ -206,6 +206,11 @@ class Engine:
     @property
     def has_work(self) -> bool:
         return self._group.has_work
+
+    @property
+    def lingers_for(self) -> float:
+        """For how many seconds it pays to wait for the answers to turns before the group is written."""
+        return self.linger.patience(len(self._group.commits), self.turns_out)
 
     @property
     def turns_out(self) -> int:

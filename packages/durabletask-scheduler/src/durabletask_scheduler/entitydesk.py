@@ -103,6 +103,8 @@ class EntityDesk:
 
     def written(self) -> None:
         """The group is in storage."""
+        if not self._touched:
+            return
         self._entities.group_ended()
         for entry in self._touched:
             entry.dirty = entry.batch_in_group = False
@@ -118,6 +120,8 @@ class EntityDesk:
 
     def settle(self) -> None:
         """The tick ends."""
+        if not self._touched:
+            return
         touched, self._touched = self._touched, {}
         for entry in touched:
             self._entities.settle(entry)

@@ -6,7 +6,6 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from queue import Empty
 from typing import Generic, TypeVar
 
@@ -83,12 +82,10 @@ class Inbox(Generic[Item]):
             raise Empty
         return self._items.popleft()
 
-    def take(self, most: int) -> Iterator[Item]:
-        """The items that are there, and those that come while these are looked at, at most so many."""
+    def take(self, most: int) -> list[Item]:
+        """The items that are there, at most so many."""
         items = self._items
-        while items and most > 0:
-            most -= 1
-            yield items.popleft()
+        return [items.popleft() for _ in range(min(most, len(items)))]
 
     def empty(self) -> bool:
         return not self._items

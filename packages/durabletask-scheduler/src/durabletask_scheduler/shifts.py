@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from durabletask_scheduler.clock import Clock, SystemClock
@@ -150,8 +150,8 @@ class Shifts:
             self._call()
         return True
 
-    def gathered(self, most: int) -> Iterator[Command]:
-        """The commands that are there and those that come meanwhile, at most so many; for whoever has the baton."""
+    def gathered(self, most: int) -> list[Command]:
+        """The commands that are there, at most so many; for whoever has the baton."""
         return self._commands.take(most)
 
     def call_own(self) -> None:

@@ -299,6 +299,11 @@ class WorkDesk:
 
     # -- handing out --------------------------------------------------------------------------
 
+    @property
+    def has_turns(self) -> bool:
+        """Whether :meth:`hand_out_turns` has anything to look at."""
+        return bool(self._ready) or self._dispatcher.has_turns or self.entities.has_late
+
     def hand_out_turns(self) -> None:
         """Turns may leave before the group is written."""
         if self._ready:
