@@ -316,3 +316,70 @@ def test_a_pack_stays_below_its_size_and_abandonments_travel_by_themselves(clock
         "CompleteActivityTask",
         "AbandonTaskActivityWorkItem",
     ]
+
+
+class Neighbour:
+    """A server in this process: takes deliveries by themselves, and says when the test tells it."""
+
+    def __init__(self, *problems: tuple[grpc.StatusCode, str] | None) -> None:
+        self.taken: list[tuple[str, Any]] = []
+        self.waiting: list[Callable[[tuple[grpc.StatusCode, str] | None], None]] = []
+        self._problems = list(problems)
+
+    def take(self, method: str, message: Any, settled: Callable[[tuple[grpc.StatusCode, str] | None], None]) -> None:
+        self.taken.append((method, message))
+        if self._problems:
+            settled(self._problems.pop(0))
+        else:
+            self.waiting.append(settled)
+
+
+class TestServerInThisProcess:
+    @pytest.fixture
+    def settled(self) -> "queue.SimpleQueue[Refusal | None]":
+        return queue.SimpleQueue()
+
+    def outbox(self, clock: AlarmClock, neighbour: Neighbour) -> tuple[Outbox, Wire]:
+        wire = Wire()
+        outbox = Outbox(wire.call, clock, LOGGER, QUICK)
+        outbox.pack(True)
+        outbox.hand_over(neighbour.take)
+        return outbox, wire
+
+    def test_it_takes_any_number_without_a_call(self, clock, settled):
+        neighbour = Neighbour()
+        outbox, wire = self.outbox(clock, neighbour)
+        for _ in range(2 * MAXIMUM_IN_FLIGHT):
+            outbox.send(delivery(settled.put))
+        assert len(neighbour.taken) == 2 * MAXIMUM_IN_FLIGHT
+        assert wire.started.empty()
+        for tell in neighbour.waiting:
+            tell(None)
+        assert [settled.get(timeout=PATIENCE) for _ in neighbour.taken] == [None] * len(neighbour.taken)
+
+    def test_what_passes_is_tried_again_and_what_does_not_is_reported(self, clock, settled):
+        passing, lasting = (grpc.StatusCode.UNAVAILABLE, "full"), (grpc.StatusCode.INVALID_ARGUMENT, "no")
+        neighbour = Neighbour(passing, lasting)
+        outbox, _ = self.outbox(clock, neighbour)
+        outbox.send(delivery(settled.put))
+        assert settled.get(timeout=PATIENCE) == Refusal(*lasting)
+        assert len(neighbour.taken) == 2
+
+    def test_nobody_is_told_once_closed(self, clock, settled):
+        neighbour = Neighbour()
+        outbox, _ = self.outbox(clock, neighbour)
+        outbox.send(delivery(settled.put))
+        outbox.close()
+        neighbour.waiting[0](None)
+        outbox.send(delivery(settled.put))
+        assert len(neighbour.taken) == 1
+        assert settled.empty()
+
+    def test_after_it_comes_a_server_elsewhere(self, clock, settled):
+        neighbour = Neighbour()
+        outbox, wire = self.outbox(clock, neighbour)
+        outbox.hand_over(None)
+        outbox.send(delivery(settled.put))
+        wire.next().end(grpc.StatusCode.OK)
+        assert settled.get(timeout=PATIENCE) is None
+        assert not neighbour.taken

@@ -26,10 +26,10 @@ from durabletask_scheduler.engine import Command, Engine
 from durabletask_scheduler.group import send_reply
 from durabletask_scheduler.hub import checks
 from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.lending import Lending
 from durabletask_scheduler.limits import ServiceOptions
 from durabletask_scheduler.readers import Readers, Reading
 from durabletask_scheduler.rpc import RPCS, Cancel, Reply, Rpc, Sink
-from durabletask_scheduler.shifts import Shifts
 from durabletask_scheduler.storage import Storage
 from durabletask_scheduler.waiters import Ready, Wait, has_completed, has_started, state_response
 
@@ -82,6 +82,7 @@ class SchedulerService:
         self._storage = storage
         self._options = options or ServiceOptions()
         self._engine = Engine(storage, self._options)
+        self._lending = Lending(self, self._engine.shifts) if self._engine.shifts.borrows else None
         self._readers = Readers(self._options.readers)
         self._task_hubs: set[str] = set()
         changes = {**requests.HANDLERS, **bulk_start.HANDLERS, **entity_calls.HANDLERS}
@@ -121,10 +122,9 @@ class SchedulerService:
             raise TimeoutError(f"the scheduler did not stop within {timeout} s; a write or a query is still under way")
 
     @property
-    def lending(self) -> Shifts | None:
-        """What borrows the threads of workers in this process; None if it needs none."""
-        shifts = self._engine.shifts
-        return shifts if shifts.borrows else None
+    def lending(self) -> Lending | None:
+        """For the threads of workers in this process; None if they are of no use."""
+        return self._lending
 
     def initial_metadata(self, rpc: str) -> tuple[tuple[str, str], ...]:
         """Initial metadata of the answers to a call."""

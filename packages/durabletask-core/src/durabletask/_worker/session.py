@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -203,10 +204,9 @@ class Session:
 
     def request(self, abilities: Abilities) -> pb.GetWorkItemsRequest:
         """The request to open a stream with."""
-        if self._connection.lending is None:
-            self._outbox.pack(abilities.takes_packs)
-        else:
-            self._outbox.hand_over()
+        lending = self._connection.lending
+        self._outbox.pack(abilities.takes_packs)
+        self._outbox.hand_over(None if lending is None else partial(self._connection.hand_over, lending))
         self._turns.keep_warm = abilities.warm_runs and self._runs.enabled
         self._batches.keep_warm = self._turns.keep_warm and self._batches.can_keep_warm
         limits = self._intake.concurrency

@@ -7,7 +7,6 @@ unknown may be sent again.
 """
 
 import logging
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -40,6 +39,9 @@ RETRYABLE = frozenset(
     }
 )
 
+
+HandOver = Callable[[str, Message, "Callable[[tuple[grpc.StatusCode, str] | None], None]"], None]
+"""Takes method, message, and whom to tell once, on any thread, how it went: None for OK, else status and details."""
 
 _NONE: Mapping[int, tuple[grpc.StatusCode, str]] = MappingProxyType({})
 
@@ -131,19 +133,23 @@ class Outbox:
         self._closed = False
         self._packs = False
         self._most = MAXIMUM_IN_FLIGHT
+        self._direct: HandOver | None = None
 
     def pack(self, packs: bool) -> None:
         """Whether the server takes many completions in one call; it may be another one after a reconnect."""
         self._packs = packs
         self._most = MAXIMUM_PACKED_CALLS if packs else MAXIMUM_IN_FLIGHT
 
-    def hand_over(self) -> None:
-        """The server is in this process: a call is not shed, and costs no more than its part of a pack."""
-        self._packs = False
-        self._most = sys.maxsize
+    def hand_over(self, direct: HandOver | None) -> None:
+        """How to reach a server in this process, which takes any number of deliveries; None for a server elsewhere."""
+        self._direct = direct
 
     def send(self, delivery: Delivery) -> None:
         """Send now if fewer than the maximum are in flight, else as soon as a place is free."""
+        direct = self._direct
+        if direct is not None and not self._closed:
+            direct(delivery.method, delivery.message, partial(self._handed_over, delivery))
+            return
         with self._lock:
             if self._closed:
                 return
@@ -152,6 +158,15 @@ class Outbox:
                 return
             self._in_flight[delivery] = None
         self._start(delivery)
+
+    def _handed_over(self, delivery: Delivery, problem: tuple[grpc.StatusCode, str] | None) -> None:
+        """On the server's thread: it is kept only for what is sure not to block, the usual case."""
+        if self._closed:
+            return
+        if problem is None:
+            delivery.settled(None)
+        else:
+            self._clock.call_later(0, partial(self._refused, delivery, Refusal(*problem)))
 
     def close(self) -> None:
         """Cancel what is in flight and forget what waits; ``settled`` is not called any more."""

@@ -12,6 +12,9 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
+import grpc
+from google.protobuf.message import Message
+
 _MOST_AT_ONCE = 64
 """Messages that are taken before what was answered is handed to the scheduler."""
 
@@ -29,6 +32,11 @@ class Lending(Protocol):
 
     def stand_by(self, call: Callable[[], None], *, on: bool) -> None:
         """``call`` wakes a thread that helps then; or, with ``on=False``, does not any more."""
+
+    def answer(
+        self, rpc: str, message: Message, settled: "Callable[[tuple[grpc.StatusCode, str] | None], None]"
+    ) -> None:
+        """Hand in the answer to a work item; ``settled`` is told once, on any thread, how it was taken."""
 
     def leave(self) -> None:
         """What has gathered is left to others, because this thread has something else to do first."""
