@@ -19,28 +19,16 @@ _NO_TAGS = "{}"
 
 def changing_columns(instance: Instance) -> Row:
     """What an update of an instance row writes."""
-    return (
-        instance.status,
-        instance.created_at,
-        instance.updated_at,
-        instance.scheduled_at,
-        instance.completed_at,
-        instance.clock,
-        instance.event_count,
-        instance.execution_id,
-        instance.name,
-        instance.version,
-        instance.trace_context,
-        tags_text(instance.tags) if instance.tags else _NO_TAGS,
-        instance.custom_status,
-        instance.completed,
-        instance.parent_task_id,
-        instance.parent_execution_id,
-    )
+    ends = (instance.status, instance.created_at, instance.completed_at, instance.completed)
+    return (*_columns_without_index(instance), *ends)
 
 
 def columns_in_place(instance: Instance) -> Row:
     """What an update of a live instance row writes that changes no index, and by what it finds the row."""
+    return (*_columns_without_index(instance), instance.key, instance.status, instance.created_at)
+
+
+def _columns_without_index(instance: Instance) -> Row:
     return (
         instance.updated_at,
         instance.scheduled_at,
@@ -54,9 +42,6 @@ def columns_in_place(instance: Instance) -> Row:
         instance.custom_status,
         instance.parent_task_id,
         instance.parent_execution_id,
-        instance.key,
-        instance.status,
-        instance.created_at,
     )
 
 

@@ -17,9 +17,9 @@ DELETE FROM instances WHERE key = ?;
 
 -- name: insert_instance
 INSERT INTO instances (
-    status, created_at, updated_at, scheduled_at, completed_at, clock, event_count,
-    execution_id, name, version, trace_context, tags, custom_status, completed,
-    parent_task_id, parent_execution_id, key, hub, instance_id, parent_instance_id
+    updated_at, scheduled_at, clock, event_count, execution_id, name, version,
+    trace_context, tags, custom_status, parent_task_id, parent_execution_id,
+    status, created_at, completed_at, completed, key, hub, instance_id, parent_instance_id
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- Most turns change nothing that an index holds: this one finds only the rows of which that is true.
@@ -32,9 +32,9 @@ WHERE key = ? AND status = ? AND created_at = ? AND completed_at = 0;
 
 -- name: update_instance
 UPDATE instances SET
-    status = ?, created_at = ?, updated_at = ?, scheduled_at = ?, completed_at = ?, clock = ?, event_count = ?,
-    execution_id = ?, name = ?, version = ?, trace_context = ?, tags = ?, custom_status = ?, completed = ?,
-    parent_task_id = ?, parent_execution_id = ?
+    updated_at = ?, scheduled_at = ?, clock = ?, event_count = ?, execution_id = ?, name = ?, version = ?,
+    trace_context = ?, tags = ?, custom_status = ?, parent_task_id = ?, parent_execution_id = ?,
+    status = ?, created_at = ?, completed_at = ?, completed = ?
 WHERE key = ?;
 
 -- name: put_started
