@@ -362,3 +362,19 @@ def test_no_thread_is_lost_when_who_calls_it_is_interrupted(pools: Pools) -> Non
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     occupy(pool, 3).set()
+
+
+def test_a_thread_that_cannot_be_started_now_is_tried_again_for_the_next_work(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool, ran = pools(1), threading.Event()
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            pool.submit(ran.set)
+    assert not ran.is_set()
+    pool.submit(ran.set)
+    assert ran.wait(WAIT)

@@ -195,7 +195,7 @@ def _permits(limit: int) -> int:
 
 
 class Dispatcher:
-    """Queues of work and the streams they lead to. Belongs to the engine thread."""
+    """Queues of work and the streams they lead to. Belongs to the engine."""
 
     def __init__(self) -> None:
         self._streams: dict[int, Stream] = {}

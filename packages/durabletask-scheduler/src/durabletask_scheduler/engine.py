@@ -49,7 +49,7 @@ Run = Callable[[], "ProtoMessage | None"]
 # Made for every call and never changed. Not frozen: that makes making one three times as dear.
 @dataclass(slots=True)
 class Command:
-    """Something to be done on the engine thread.
+    """Something to be done in the engine.
 
     Attributes:
         run: returns the response, which leaves after the write; None if it sees to the answer itself.

@@ -51,7 +51,7 @@ class EntityEntry:
 
 
 class Entities:
-    """Entries by name and by key. Belongs to the engine thread.
+    """Entries by name and by key. Belongs to the engine.
 
     Busy entries stay. Idle ones leave in the order of last use when there are too many.
     """

@@ -1,4 +1,4 @@
-"""What clients, workers and operators ask of entities: each request meets its entity on the engine thread."""
+"""What clients, workers and operators ask of entities: each request meets its entity in the engine."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _BATCH_AGE = "batch age"
 
 
 class EntityDesk:
-    """Belongs to the engine thread."""
+    """Belongs to the engine."""
 
     def __init__(self, engine: Engine, dispatcher: Dispatcher, send: Callable[[Stream, ProtoMessage], None]) -> None:
         self._engine = engine

@@ -72,16 +72,6 @@ class Inbox(Generic[Item]):
             self.wait(left)
         return self._items.popleft()
 
-    def get_nowait(self) -> Item:
-        """The next item.
-
-        Raises:
-            queue.Empty: there is none.
-        """
-        if not self._items:
-            raise Empty
-        return self._items.popleft()
-
     def take(self, most: int) -> list[Item]:
         """The items that are there, at most so many."""
         items = self._items

@@ -61,7 +61,7 @@ class Entry:
 
 
 class Instances:
-    """Entries by name and by key. Belongs to the engine thread.
+    """Entries by name and by key. Belongs to the engine.
 
     Busy entries stay. Idle ones leave in the order of last use when there are too many, and history
     rows leave before their instances do when they take too many bytes.

@@ -20,7 +20,7 @@ _MEMORY = 0.9
 
 
 class Linger:
-    """Decides from how long writes take and how often waiting paid. Belongs to the engine thread."""
+    """Decides from how long writes take and how often waiting paid. Belongs to the engine."""
 
     def __init__(self) -> None:
         self._write_seconds = 0.0

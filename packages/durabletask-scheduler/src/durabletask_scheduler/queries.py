@@ -170,7 +170,7 @@ def _descendants(call: Query, instance_ids: Iterable[str]) -> Iterator[str]:
 
 
 def on_engine(engine: Engine, run: Callable[[], int]) -> int:
-    """Run it on the engine thread and wait until what it changed is durable."""
+    """Run it in the engine, and wait until what it changed is durable."""
     outcome: Future[int] = Future()
     counted: list[int] = []
 

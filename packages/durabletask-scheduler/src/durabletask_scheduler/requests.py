@@ -1,4 +1,4 @@
-"""What clients ask for that changes something: each request meets its instance on the engine thread."""
+"""What clients ask for that changes something: each request meets its instance in the engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from durabletask_scheduler.hub.model import Instance
 from durabletask_scheduler.limits import check_batch
 
 Handler = Callable[[Engine, str, Any], Message]
-"""Takes engine, task hub and request; runs on the engine thread; the response leaves after the write."""
+"""Takes engine, task hub and request; runs in the engine; the response leaves after the write."""
 
 
 def _start(engine: Engine, task_hub: str, request: pb.CreateInstanceRequest) -> pb.CreateInstanceResponse:

@@ -1,6 +1,6 @@
 """The service: every call of the protocol, whatever it arrived on.
 
-Calls that change something and calls that wait go to the engine thread; queries go to reader threads.
+Calls that change something and calls that wait go to the engine; queries go to reader threads.
 Nothing here blocks; everything is answered later, through the reply or the sink.
 """
 
@@ -73,7 +73,7 @@ class StreamCall:
 
 
 class SchedulerService:
-    """One scheduler over one store: the engine thread and a few readers.
+    """One scheduler over one store: the engine and a few readers.
 
     The store stays the caller's: open it before, close it after :meth:`stop`.
     """
@@ -172,7 +172,7 @@ class SchedulerService:
         missing = {rpc: partial(_unsupported, what) for rpc, what in _UNSUPPORTED.items()}
         return handlers | missing
 
-    # -- changes and waits: the engine thread ---------------------------------------------------
+    # -- changes and waits: the engine ----------------------------------------------------------
 
     def _complete_work_items(self, call: Call) -> Cancel:
         for rpc, request, reply in answers.single_calls(call.request, call.reply):

@@ -113,10 +113,6 @@ class Shifts:
 
     # -- commands -----------------------------------------------------------------------------
 
-    @property
-    def accepting(self) -> bool:
-        return self._accepting
-
     def start(self) -> None:
         self._accepting = True
         self._clock.attach(self._commands.ring)

@@ -41,7 +41,7 @@ class Wait:
 
 
 class Waiters:
-    """The parked calls, by the instance they wait for. Belongs to the engine thread."""
+    """The parked calls, by the instance they wait for. Belongs to the engine."""
 
     def __init__(self, most: int) -> None:
         self._most = most

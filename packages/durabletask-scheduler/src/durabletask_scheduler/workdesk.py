@@ -38,7 +38,7 @@ _TURN_AGE = "turn age"
 
 
 class WorkDesk:
-    """The workers' side of the engine. Belongs to the engine thread."""
+    """The workers' side of the engine. Belongs to the engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

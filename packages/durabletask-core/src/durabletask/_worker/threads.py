@@ -74,7 +74,13 @@ class ThreadPool:
             self._threads += 1
         member = _Member()
         member.next = work
-        threading.Thread(target=self._run, args=[member], name=f"{self._name}_{number}", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=[member], name=f"{self._name}_{number}", daemon=True).start()
+        except BaseException:
+            # The system has no thread left now; it may have one later.
+            with self._lock:
+                self._threads -= 1
+            raise
         return True
 
     def _pass_on(self) -> None:

@@ -1,4 +1,4 @@
-"""Orchestrator turns: each runs on the thread that reads its work item."""
+"""Orchestrator turns: one at a time, each on the thread that takes its work item; see ``transport.lane``."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence

@@ -15,7 +15,7 @@ class WarmRuns(Generic[R]):
     just behind that turn may go on. The server's naming it is also the acknowledgement: its answer
     to the completion may arrive later than the next work item.
 
-    :meth:`take`, :meth:`keep` and :meth:`clear` are for the thread that runs turns; :meth:`drop` is
+    :meth:`take`, :meth:`keep` and :meth:`clear` are for whoever runs turns, one thread at a time; :meth:`drop` is
     for any. Runs are disposed of on the former only, because that runs the user's ``finally`` blocks.
 
     Args:

@@ -18,7 +18,7 @@ class Named(Protocol):
 class TurnWatchdog:
     """Reports a turn that takes longer than ``threshold`` seconds, once.
 
-    Turns run on the thread that reads work items, so one that blocks delays everything behind it.
+    Turns run on the thread that takes work items, so one that blocks delays everything behind it.
     The clock is armed at most once per threshold however many turns run, and not at all when idle.
     """
 

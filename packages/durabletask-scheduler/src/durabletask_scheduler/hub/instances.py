@@ -140,10 +140,7 @@ def close_task(instance: Instance, task: OpenTask, commit: Commit) -> None:
     instance.open_tasks.pop(task.key, None)
     if instance.by_id is not None:
         instance.by_id.pop((task.kind, task.identity), None)
-    if commit.opened:
-        _note_closed([task.key], commit)
-    else:
-        commit.closed.append(task.key)
+    _note_closed([task.key], commit)
 
 
 def close_all_tasks(instance: Instance, commit: Commit) -> None:
