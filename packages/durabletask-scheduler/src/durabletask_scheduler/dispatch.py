@@ -177,7 +177,7 @@ class Stream:
 
     @property
     def lends(self) -> bool:
-        """Whether the worker lends its threads to the engine; see ``Engine.help``."""
+        """Whether the worker lends its threads to the engine; see ``Shifts.help``."""
         return self._sink.lends
 
     def send(self, message: Message, now: int) -> None:

@@ -37,10 +37,6 @@ class Leases(Generic[AnyHolder]):
         """A write begins."""
         self._turns_out.clear()
 
-    @property
-    def has_turns(self) -> bool:
-        return bool(self._turns)
-
     def oldest_turn(self) -> LeaseOf[AnyHolder] | None:
         return next(iter(self._turns.values()), None)
 

@@ -361,6 +361,7 @@ class WorkDesk:
 
     def _send_turn(self, work: Work, stream: Stream, rows: list[HistoryRow] | None, *, fetched: bool) -> None:
         entry = work.entry
+        self._engine.touch(entry)
         turn = turns.begin_turn(entry.instance, self._engine.context)
         item = pb.WorkItem(completionToken=turn.token)
         request = views.turn_request(entry.instance, turn, None if fetched else rows, item.orchestratorRequest)
@@ -368,18 +369,18 @@ class WorkDesk:
             request.properties[warm.BASE].string_value = entry.warm_token
         if fetched:
             request.requiresHistoryStreaming = True
-        is_first = not self._leases.has_turns
         lease = self._leases.grant(work, stream, turn.token, self._engine.now + self._engine.options.turn_max_age)
         lease.warm = rows is None
         lease.history_key = rows[-1].key if rows else 0
-        if is_first:
+        if not self._expiry_at:
             self._expect_expiry(lease)
         # Whatever the worker keeps stands before this turn; it is warm again once the turn is committed.
-        entry.warm_stream = None
+        entry.cool()
         self._send(stream, item)
 
     def _begin_activity(self, work: Work, stream: Stream) -> None:
         assert work.task is not None
+        self._engine.touch(work.entry)
         token = self._engine.context.new_id()
         item = pb.WorkItem(completionToken=token)
         activities.activity_request(work.entry.instance, work.task, item.activityRequest)
@@ -415,10 +416,9 @@ class WorkDesk:
         self._ready[entry] = None
 
     def _expect_expiry(self, lease: Lease) -> None:
-        """See to the oldest turn in time; an alarm that is set already comes first, and sets itself anew."""
-        if not self._expiry_at:
-            self._expiry_at = lease.deadline
-            self._engine.alarms.set(_TURN_AGE, lease.deadline, self._expire_turns)
+        """See to the oldest turn in time; when the alarm goes off it is set anew for the one that is oldest then."""
+        self._expiry_at = lease.deadline
+        self._engine.alarms.set(_TURN_AGE, lease.deadline, self._expire_turns)
 
     def _expire_turns(self) -> None:
         self._expiry_at = 0

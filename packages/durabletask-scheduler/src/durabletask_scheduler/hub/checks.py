@@ -42,8 +42,6 @@ def check_execution_id(execution_id: str, limits: Limits) -> None:
 
 def check_name(what: str, name: str, limits: Limits) -> None:
     """A name of ``what``: not empty, no control characters, not too long."""
-    if name and name.isascii() and name.isprintable() and len(name) <= limits.name_bytes:
-        return
     check_text(f"the name of {what}", name, limits.name_bytes)
 
 

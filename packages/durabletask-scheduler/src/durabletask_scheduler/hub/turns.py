@@ -49,7 +49,7 @@ def next_turn_at(instance: Instance, now: int) -> int | None:
         return None if suspended else max(now, instance.scheduled_at, instance.not_before)
     if not instance.inbox or (suspended and not _waits(instance, instances.SUSPEND)):
         return None
-    return now if now >= instance.not_before else instance.not_before
+    return max(now, instance.not_before)
 
 
 def _waits(instance: Instance, kind: str) -> bool:
