@@ -29,7 +29,7 @@ from durabletask_scheduler.group import AfterWrite, Group, logger, send_reply
 from durabletask_scheduler.hub import delivery, views
 from durabletask_scheduler.hub.entity_ids import is_entity
 from durabletask_scheduler.hub.model import Commit, Context, HubError, Message
-from durabletask_scheduler.hub.times import SECOND
+from durabletask_scheduler.hub.times import MILLISECOND, SECOND
 from durabletask_scheduler.ids import Ids
 from durabletask_scheduler.instances import Entry, Instances, Name
 from durabletask_scheduler.limits import ServiceOptions
@@ -42,6 +42,7 @@ from durabletask_scheduler.workdesk import WorkDesk
 
 _LOADS_PER_TICK = 256
 _LONGEST_RETRY = 30 * SECOND
+_LONGEST_WAIT = 2 * MILLISECOND
 
 Run = Callable[[], "ProtoMessage | None"]
 
@@ -54,10 +55,12 @@ class Command:
     Attributes:
         run: returns the response, which leaves after the write; None if it sees to the answer itself.
         reply: who asked; None for what nobody waits for.
+        patient: whoever asked does not mind if the write, and so the answer, comes a few milliseconds later.
     """
 
     run: Run
     reply: Reply | None = None
+    patient: bool = False
 
 
 class Engine:
@@ -164,6 +167,7 @@ class Engine:
             reply: who is told if it raises.
         """
         self._group.after.append((reply, action))
+        self._group.is_urgent = True
 
     # -- the tick -----------------------------------------------------------------------------
 
@@ -208,6 +212,23 @@ class Engine:
         return self._group.has_work
 
     @property
+    def may_wait(self) -> bool:
+        """Whether nobody misses the group yet, so that it may share the write of what comes next.
+
+        What it holds is answers to work items that ended something for which nobody waits, or nobody yet. If the
+        process dies before the write, they are executed again, as if it had died a moment earlier.
+        """
+        group = self._group
+        return (
+            bool(group.commits)
+            and not group.is_urgent
+            and self.now - group.begun < _LONGEST_WAIT
+            and self.shifts.borrows
+            and not self.desk.waits_for_write
+            and not any(map(self.waiters.wait_for, group.finished))
+        )
+
+    @property
     def lingers_for(self) -> float:
         """For how many seconds it pays to wait for the answers to turns before the group is written."""
         return self.linger.patience(len(self._group.commits), self.turns_out)
@@ -243,6 +264,8 @@ class Engine:
         else:
             if command.reply is not None and response is not None:
                 self.answer(command.reply, response)
+                if not command.patient:
+                    group.is_urgent = True
 
     def _refuse(self, command: Command, commits_before: int, error: HubError) -> None:
         """A refusal changes nothing, unless it came after a commit of the same command."""
@@ -368,6 +391,8 @@ class Engine:
 
     def _apply(self, commit: Commit) -> None:
         group = self._group
+        if not group.commits:
+            group.begun = self.now
         group.commits.append(commit)
         if commit.deleted or commit.history_dropped:
             self._forget(commit)

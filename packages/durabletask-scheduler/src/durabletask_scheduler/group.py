@@ -26,6 +26,8 @@ class Group:
         answers: responses that may leave once the group is durable.
         after: readers of the committed state: they come once the group is written or given up.
         finished: instances whose waiters are to be looked at then.
+        begun: when the first commit came.
+        is_urgent: a caller waits for it.
     """
 
     commits: list[Commit] = field(default_factory=list)
@@ -33,6 +35,8 @@ class Group:
     answers: list[tuple[Reply, Message | None, HubError | None]] = field(default_factory=list)
     after: list[tuple[Reply, AfterWrite]] = field(default_factory=list)
     finished: list[Instance] = field(default_factory=list)
+    begun: int = 0
+    is_urgent: bool = False
 
     @property
     def has_work(self) -> bool:

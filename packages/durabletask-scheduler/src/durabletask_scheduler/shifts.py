@@ -66,6 +66,10 @@ class Steps(Protocol):
         """Whether a group is waiting to be written, or something to be read."""
 
     @property
+    def may_wait(self) -> bool:
+        """Whether nobody misses the group that is waiting to be written, so that it may wait for company."""
+
+    @property
     def lingers_for(self) -> float:
         """For how many seconds it pays to wait for the answers to turns before the group is written."""
 
@@ -134,11 +138,14 @@ class Shifts:
 
     def submit(self, command: Command) -> bool:
         """Have it run soon, in order of submission; False if none is accepted."""
+        quiet = self._lent.quiet
+        # Workers of this process go on without knowing whether what they have answered is written.
+        command.patient = quiet
         with self._gate:
             if not self._accepting:
                 return False
             self._commands.put_quietly(command)
-        if self._lent.quiet:
+        if quiet:
             self._progress += 1
             self.leave()
         elif not self._baton.locked():
@@ -210,6 +217,9 @@ class Shifts:
             self._commands.ring()
 
     def _finish(self) -> None:
+        if self._steps.may_wait:
+            # The engine's thread has been told that something is left.
+            return
         self._steps.finish()
         if (self._steps.due() or LATEST) < self._wakes_at:
             self._commands.ring()
@@ -278,11 +288,14 @@ class Shifts:
         self._wakes_at = 0
         self._watch.begin()
         self._steps.begin()
-        if self._was_called and self._steps.lingers_for > 0 and self._steps.answers_come_by_themselves:
-            # If those threads are held up, this one will be back without being called.
+        if self._was_called and (self._steps.may_wait or self._answers_come_soon()):
+            # If nothing comes, this thread will be back without being called.
             self._watch.leave()
             self._watch.begin()
             self._set_rest()
+
+    def _answers_come_soon(self) -> bool:
+        return self._steps.lingers_for > 0 and self._steps.answers_come_by_themselves
 
     def _end_round(self) -> None:
         self._steps.finish()

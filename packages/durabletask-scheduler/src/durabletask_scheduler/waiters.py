@@ -72,6 +72,10 @@ class Waiters:
     def cancel(self, wait: Wait) -> None:
         self._remove((wait.task_hub, wait.instance_id), [wait])
 
+    def wait_for(self, instance: Instance) -> bool:
+        """Whether any call does."""
+        return (instance.task_hub, instance.instance_id) in self._waits
+
     def wake(self, instance: Instance) -> None:
         """Answer the calls for which the instance, as committed, has come far enough."""
         name = (instance.task_hub, instance.instance_id)

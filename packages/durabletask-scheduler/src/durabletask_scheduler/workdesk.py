@@ -314,6 +314,17 @@ class WorkDesk:
             self._dispatcher.pump(Kind.TURN, self._begin_turn)
         self.entities.hand_out()
 
+    @property
+    def waits_for_write(self) -> bool:
+        """Whether :meth:`hand_out_after_write` has anything to do."""
+        return bool(
+            self._new_activities
+            or self._late_turns
+            or self._ready
+            or self.entities.has_late
+            or self._dispatcher.has_queued(Kind.ACTIVITY)
+        )
+
     def hand_out_after_write(self) -> None:
         """Activities of what has just become durable, and turns that had to wait for it."""
         late, self._late_turns = self._late_turns, []
