@@ -3,8 +3,9 @@
     python benchmarks/guard.py
 
 Scheduler (in memory), worker and client run in this process. What is checked: Python calls for each operation, which
-are nearly the same on every machine; memory that stays after an operation; and the CPU of the late steps of a long
-chain as a multiple of that of its early ones. The exit code is 1 if a limit is not kept.
+are nearly the same on every machine; memory that stays after an operation, and that an orchestration takes which
+waits; and the CPU of the late steps of a long chain as a multiple of that of its early ones. The exit code is 1 if a
+limit is not kept.
 
 The limits of counts are about a third above what was counted when they were set, since threads meet a little
 differently every time. Lower them when the program gets leaner; raise them only with a reason.
@@ -22,18 +23,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from types import FrameType
 from typing import Any
 
 from drivers import programs
 from drivers.hosts import QUIET
 from durabletask import task
-from durabletask.client import TaskHubGrpcClient
+from durabletask.client import NewOrchestration, TaskHubGrpcClient
 from durabletask.worker import ConcurrencyOptions, TaskHubGrpcWorker
 from durabletask_scheduler import Scheduler
 
 SECONDS = 60.0
-SHORT, LONG, WIDTH, SINGLES = 40, 240, 100, 40
+SHORT, LONG, WIDTH, SINGLES, WAITING = 40, 240, 100, 40, 400
 CPU_LENGTH, CPU_WINDOW, CPU_WINDOWS = 2_000, 100, 5
 CPU_TRIES = 3
 
@@ -168,6 +170,32 @@ def kept_by_a_step() -> float:
             tracemalloc.stop()
 
 
+@cache
+def kept_by_a_waiting_instance() -> tuple[float, float]:
+    """Bytes of Python objects, and objects that the garbage collector looks at, of an orchestration that waits."""
+    with task_hub() as client:
+        # The first ones bring what all of them share.
+        _let_wait(client)
+        gc.collect()
+        before = len(gc.get_objects())
+        tracemalloc.start()
+        try:
+            _let_wait(client)
+            gc.collect()
+            traced = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        return traced / WAITING, (len(gc.get_objects()) - before) / WAITING
+
+
+def _let_wait(client: TaskHubGrpcClient) -> None:
+    reached = programs.waiters.value + WAITING
+    client.schedule_new_orchestrations([NewOrchestration(programs.waiting, 0)] * WAITING)
+    programs.waiters.wait_for(reached, SECONDS)
+    # Once another one has completed, the answers of those before it have been taken.
+    run(client, programs.single, 1)
+
+
 CHECKS = (
     Check(
         "Python calls of an orchestration of one activity", lambda: calls_of(programs.single, 1, times=SINGLES), 1_000
@@ -178,6 +206,8 @@ CHECKS = (
     Check("Python calls of a step, replayed / warm", cold_to_warm, 5, at_least=True),
     Check("CPU of late steps of a long chain / of early ones", growth_of_cpu, 1.4),
     Check("bytes kept by a step after its chain", kept_by_a_step, 1_400),
+    Check("bytes kept by an orchestration that waits", lambda: kept_by_a_waiting_instance()[0], 4_200),
+    Check("tracked objects of an orchestration that waits", lambda: kept_by_a_waiting_instance()[1], 15),
 )
 
 

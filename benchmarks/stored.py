@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import statistics
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto.orchestrator_service_pb2_grpc import TaskHubSidecarServiceStub
 from durabletask_scheduler import Scheduler
 from durabletask_scheduler.hub.model import Commit, HistoryRow, Instance
-from durabletask_scheduler.storage.sqlite import SqliteStorage
+from durabletask_scheduler.storage.opening import open_store
 
 FINISHED, WAITING = 1_000_000, 100_000
 GROUP = 5_000
@@ -79,12 +80,12 @@ def _finished(instance: Instance, at: int) -> None:
     instance.completed = pb.HistoryEvent(eventId=-1, executionCompleted=completed).SerializeToString()
 
 
-def fill(path: Path, finished: int, waiting: int) -> None:
-    """Write them, several thousands in a transaction."""
+def fill(database: str | os.PathLike[str], finished: int, waiting: int) -> None:
+    """Write them into a file or a PostgreSQL database that no scheduler uses, several thousands in a transaction."""
     row = pb.HistoryChunk(
         events=[pb.HistoryEvent(eventId=-1, orchestratorStarted=pb.OrchestratorStartedEvent())]
     ).SerializeToString()
-    storage = SqliteStorage(path, synchronous="OFF")
+    storage = open_store(database, "OFF")
     storage.add_task_hub("default")
     commit = Commit()
     for instance in stored(finished, waiting):

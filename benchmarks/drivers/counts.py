@@ -12,6 +12,10 @@ class Count:
         self._value = 0
         self._changed = threading.Condition()
 
+    @property
+    def value(self) -> int:
+        return self._value
+
     def add(self) -> None:
         with self._changed:
             self._value += 1

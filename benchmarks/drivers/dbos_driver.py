@@ -1,4 +1,6 @@
-"""Driver of DBOS on SQLite in WAL mode, synchronous=FULL (its default).
+"""Driver of DBOS, on SQLite in WAL mode with synchronous=FULL (its default), or on PostgreSQL.
+
+    python -m drivers.dbos_driver '{"database": "postgresql"}'
 
 Workflows that run one at a time are plain functions, many at once are coroutines: the faster way in each case. It has
 neither a bulk start nor entities.
@@ -7,29 +9,33 @@ neither a bulk start nor entities.
 from __future__ import annotations
 
 import asyncio
-import random
+import json
 import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dbos import DBOS
 
-from drivers import children, meter
+from drivers import children, databases, meter, mixture
+from drivers.concurrency import bounded
 from drivers.counts import Count
 from drivers.imports import import_times
 from drivers.protocol import Figures, Request, serve
 
 SECONDS = 300.0
 AT_ONCE = 128
-DATABASE = "dbos.db"
+WARM_UPS = 3
+FILE = "dbos.db"
 TOPIC = "go"
-waiters = Count()
+waiters, advanced = Count(), Count()
 lateness: list[float] = []
 
 
@@ -40,6 +46,12 @@ def echo(value: Any) -> Any:
 
 @DBOS.step()
 async def echo_async(value: Any) -> Any:
+    return value
+
+
+@DBOS.step()
+async def advance(value: Any) -> Any:
+    advanced.add()
     return value
 
 
@@ -86,74 +98,105 @@ async def waiting(_: int) -> Any:
 
 
 @DBOS.workflow()
+async def stepper(steps: int) -> int:
+    waiters.add()
+    for number in range(steps):
+        await DBOS.recv_async(TOPIC, timeout_seconds=SECONDS)
+        await advance(number)
+    return steps
+
+
+@DBOS.workflow()
 async def sleeper(_: int) -> None:
     due = time.time() + 1
     await DBOS.sleep_async(1)
     lateness.append(time.time() - due)
 
 
+@dataclass(frozen=True)
+class Database:
+    """Where it keeps its state, and the processes of the server that serves it."""
+
+    url: str
+    pids: tuple[int, ...] = ()
+
+    def meter(self) -> meter.Meter:
+        return meter.Meter(self.pids)
+
+    @contextmanager
+    def launched(self, *, warm_up: bool = True) -> Iterator[None]:
+        """DBOS runs; a few workflows have when this returns."""
+        config: Any = {
+            "name": "bench",
+            "system_database_url": self.url,
+            "application_version": "1",
+            "console_log_level": "ERROR",
+        }
+        DBOS(config=config)
+        DBOS.launch()
+        try:
+            for number in range(WARM_UPS if warm_up else 0):
+                single(number)
+            yield
+        finally:
+            DBOS.destroy()
+
+
 @contextmanager
-def launched(folder: Path, *, warm_up: bool = True) -> Iterator[None]:
-    path = folder / DATABASE
+def opened(kind: str, folder: Path) -> Iterator[Database]:
+    """A database for one run of a workload, empty: a file, or a server of the suite's own."""
+    if kind == databases.POSTGRES:
+        with databases.postgres() as server:
+            yield Database(server.url, (server.pid,))
+        return
+    path = folder / FILE
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode = WAL")
-    config: Any = {
-        "name": "bench",
-        "system_database_url": f"sqlite:///{path}",
-        "application_version": "1",
-        "console_log_level": "ERROR",
-    }
-    DBOS(config=config)
-    DBOS.launch()
-    try:
-        for number in range(3 if warm_up else 0):
-            single(number)
-        yield
-    finally:
-        DBOS.destroy()
+    yield Database(f"sqlite:///{path}")
 
 
-def workload(function: Callable[[Request], Figures]) -> Callable[[Request], Figures]:
-    """Run it with DBOS launched on a fresh file."""
+Workload = Callable[[Database, Request], Figures]
 
-    def run(request: Request) -> Figures:
-        with launched(request.folder):
-            return function(request)
+
+def launched(function: Workload) -> Workload:
+    """With DBOS launched."""
+
+    def run(database: Database, request: Request) -> Figures:
+        with database.launched():
+            return function(database, request)
 
     return run
 
 
-async def run_all(function: Callable[[Any], Coroutine[Any, Any, Any]], argument: Any, count: int) -> None:
-    slots = asyncio.Semaphore(AT_ONCE)
-
-    async def one() -> None:
-        async with slots:
-            handle = await DBOS.start_workflow_async(function, argument)
-            await handle.get_result()
-
-    await asyncio.gather(*(one() for _ in range(count)))
+async def start_and_await(number: int) -> None:
+    handle = await DBOS.start_workflow_async(single_async, number)
+    await handle.get_result()
 
 
-def one_by_one(request: Request) -> Figures:
+async def wake(handle: Any) -> None:
+    await DBOS.send_async(handle.workflow_id, 1, TOPIC)
+
+
+def one_by_one(database: Database, request: Request) -> Figures:
     count = request.parameters["count"]
-    with meter.Meter() as measured:
+    with database.meter() as measured:
         handles = [DBOS.start_workflow(single, number) for number in range(count)]
         for handle in handles:
             handle.get_result()
     return measured.per(count)
 
 
-def concurrent(request: Request) -> Figures:
+def concurrent(database: Database, request: Request) -> Figures:
     count = request.parameters["count"]
-    with meter.Meter() as measured:
-        asyncio.run(run_all(single_async, 1, count))
+    with database.meter() as measured:
+        asyncio.run(bounded(AT_ONCE, start_and_await, range(count)))
     return measured.per(count)
 
 
-def threads(request: Request) -> Figures:
+def threads(database: Database, request: Request) -> Figures:
     figures: Figures = {}
     for size in request.parameters["threads"]:
-        with ThreadPoolExecutor(size) as pool, meter.Meter() as measured:
+        with ThreadPoolExecutor(size) as pool, database.meter() as measured:
             deadline = time.perf_counter() + request.parameters["seconds"]
             taken = [one for part in pool.map(_loop, [deadline] * size) for one in part]
         figures.update(measured.per(len(taken), f"@{size}"))
@@ -174,35 +217,35 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def chains(request: Request) -> Figures:
+def chains(database: Database, request: Request) -> Figures:
     figures: Figures = {}
     for length in request.parameters["lengths"]:
         times = max(1, 200 // length)
-        with meter.Meter() as measured:
+        with database.meter() as measured:
             for _ in range(times):
                 chain(length)
         figures.update(measured.per_step(length * times, f"@{length}"))
     return figures
 
 
-def fans(request: Request) -> Figures:
+def fans(database: Database, request: Request) -> Figures:
     figures: Figures = {}
     for width in request.parameters["widths"]:
-        with meter.Meter() as measured:
+        with database.meter() as measured:
             asyncio.run(fan(width))
         figures.update(measured.per(width, f"@{width}"))
     pairs = [_seconds(lambda: asyncio.run(fan(2))) for _ in range(request.parameters["pairs"])]
     return {**figures, "two_ms": meter.percentile(pairs, 50) * 1e3}
 
 
-def idle_latency(request: Request) -> Figures:
+def idle_latency(database: Database, request: Request) -> Figures:
     times = request.parameters["times"]
-    with meter.Meter() as measured:
+    with database.meter() as measured:
         taken = [_seconds(lambda: DBOS.start_workflow(single, 1).get_result()) for _ in range(times)]
     return {**meter.latencies(taken), "cpu_us": measured.cpu / times * 1e6}
 
 
-def timers(request: Request) -> Figures:
+def timers(database: Database, request: Request) -> Figures:
     count = request.parameters["count"]
     before = threading.active_count()
 
@@ -213,34 +256,33 @@ def timers(request: Request) -> Figures:
             await handle.get_result()
         return during
 
-    with meter.Meter() as measured:
+    with database.meter() as measured:
         during = asyncio.run(run())
     added = float(max(0, during - before))
     return {**meter.latencies(lateness), "above_s": measured.wall - 1.0, "threads": added}
 
 
-def idle_instances(request: Request) -> Figures:
-    return asyncio.run(_idle_instances(request.parameters["count"], request.parameters["idle_seconds"]))
+def idle_instances(database: Database, request: Request) -> Figures:
+    return asyncio.run(_idle_instances(database, request.parameters["count"], request.parameters["idle_seconds"]))
 
 
-async def _idle_instances(count: int, idle_seconds: float) -> Figures:
+async def _idle_instances(database: Database, count: int, idle_seconds: float) -> Figures:
     before = meter.resident()
-    with meter.Meter() as starting:
+    with database.meter() as starting:
         handles = [await DBOS.start_workflow_async(waiting, number) for number in range(count)]
         await asyncio.to_thread(waiters.wait_for, count, SECONDS)
     kib = (meter.resident() - before) / count
-    with meter.Meter() as idle:
+    with database.meter() as idle:
         await asyncio.sleep(idle_seconds)
-    with meter.Meter() as raising:
-        for handle in handles:
-            await DBOS.send_async(handle.workflow_id, 1, TOPIC)
+    with database.meter() as raising:
+        await bounded(AT_ONCE, wake, handles)
         for handle in handles:
             await handle.get_result()
     idle_cpu = idle.cpu / idle.wall * 100
     return {"kib": kib, "idle_cpu": idle_cpu, "start_per_s": count / starting.wall, **raising.per(count)}
 
 
-def payloads(request: Request) -> Figures:
+def payloads(database: Database, request: Request) -> Figures:
     payload = "x" * request.parameters["bytes"]
     before = meter.peak()
     relay(payload, 1)
@@ -249,65 +291,77 @@ def payloads(request: Request) -> Figures:
     return {**figures, "ten_ms": _seconds(lambda: relay(payload, 10)) * 1e3, "ten_done": 1.0}
 
 
-def imports(request: Request) -> Figures:
+def imports(database: Database, request: Request) -> Figures:
     figures = import_times(("dbos",), request.parameters["times"])
     begun = time.perf_counter()
-    with launched(request.folder, warm_up=False):
+    with database.launched(warm_up=False):
         figures["start_ms"] = (time.perf_counter() - begun) * 1e3
         figures["first_ms"] = _seconds(lambda: DBOS.start_workflow(single, 1).get_result()) * 1e3
     return figures
 
 
-def restart(request: Request) -> Figures:
+def restart(database: Database, request: Request) -> Figures:
     count = request.parameters["count"]
-    with children.killed("drivers.dbos_driver", str(request.folder), str(count)) as child:
+    with children.killed("drivers.dbos_driver", database.url, str(count)) as child:
         children.line_of(child)
     begun = time.perf_counter()
-    with launched(request.folder, warm_up=False):
+    with database.launched(warm_up=False):
         single(1)
         figures = {"accepts_s": time.perf_counter() - begun}
         waiters.wait_for(count, SECONDS)
         return {**figures, "all_s": time.perf_counter() - begun}
 
 
-MIXTURE = ((0.7, single_async, 1), (0.9, chain_async, 10), (1.0, fan, 20))
+MIXTURE = {"single": single_async, "chain": chain_async, "fan": fan}
 
 
-def mixed(request: Request) -> Figures:
-    async def customer(number: int, deadline: float) -> list[float]:
-        chance = random.Random(number)
-        taken = []
-        while (begun := time.perf_counter()) < deadline:
-            drawn = chance.random()
-            function, argument = next((fn, argument) for limit, fn, argument in MIXTURE if drawn < limit)
-            await (await DBOS.start_workflow_async(function, argument)).get_result()
-            taken.append(time.perf_counter() - begun)
-        return taken
+def mixed(database: Database, request: Request) -> Figures:
+    async def one(name: str, argument: int) -> None:
+        handle = await DBOS.start_workflow_async(MIXTURE[name], argument)
+        await handle.get_result()
 
-    async def run() -> list[list[float]]:
-        deadline = time.perf_counter() + request.parameters["seconds"]
-        return await asyncio.gather(*(customer(number, deadline) for number in range(request.parameters["clients"])))
-
-    with meter.Meter() as measured:
-        taken = [one for part in asyncio.run(run()) for one in part]
-    return {**measured.per(len(taken)), **meter.latencies(taken)}
+    clients, seconds = request.parameters["clients"], request.parameters["seconds"]
+    return asyncio.run(mixture.run(one, clients, seconds, database.meter(), partial(meter.resident, collect=False)))
 
 
-WORKLOADS = {
-    "W1": workload(one_by_one),
-    "W1a": workload(concurrent),
-    "W1t": workload(threads),
-    "W1b": workload(concurrent),
-    "W2": workload(chains),
-    "W3": workload(fans),
-    "W4": workload(idle_latency),
-    "W6": workload(timers),
-    "W7": workload(idle_instances),
-    "W8": workload(payloads),
+def chains_in_turn(database: Database, request: Request) -> Figures:
+    """DBOS has no bound of what it keeps in memory: its figures stand where everything is."""
+    return asyncio.run(_steps(database, request.parameters["count"], request.parameters["steps"]))
+
+
+async def _steps(database: Database, count: int, steps: int) -> Figures:
+    handles = [await DBOS.start_workflow_async(stepper, steps) for _ in range(count)]
+    await asyncio.to_thread(waiters.wait_for, count, SECONDS)
+    with database.meter() as measured:
+        for number in range(1, steps + 1):
+            await bounded(AT_ONCE, wake, handles)
+            await asyncio.to_thread(advanced.wait_for, number * count, SECONDS)
+        for handle in handles:
+            await handle.get_result()
+    return measured.per_step(count * steps, "@warm")
+
+
+WORKLOADS: dict[str, Workload] = {
+    "W1": launched(one_by_one),
+    "W1a": launched(concurrent),
+    "W1t": launched(threads),
+    "W1b": launched(concurrent),
+    "W2": launched(chains),
+    "W3": launched(fans),
+    "W4": launched(idle_latency),
+    "W6": launched(timers),
+    "W7": launched(idle_instances),
+    "W8": launched(payloads),
     "W9": imports,
     "W10": restart,
-    "W11": workload(mixed),
+    "W11": launched(mixed),
+    "W12": launched(chains_in_turn),
 }
+
+
+def _with_database(kind: str, workload: Workload, request: Request) -> Figures:
+    with opened(kind, request.folder) as database:
+        return workload(database, request)
 
 
 async def _wait_to_be_killed(count: int) -> None:
@@ -322,10 +376,11 @@ async def _wait_to_be_killed(count: int) -> None:
 def main() -> None:
     if len(sys.argv) == 3:
         children.end_with_the_driver()
-        with launched(Path(sys.argv[1]), warm_up=False):
+        with Database(sys.argv[1]).launched(warm_up=False):
             asyncio.run(_wait_to_be_killed(int(sys.argv[2])))
     else:
-        serve(WORKLOADS)
+        kind = json.loads(sys.argv[1]).get("database", "")
+        serve({name: partial(_with_database, kind, workload) for name, workload in WORKLOADS.items()})
 
 
 if __name__ == "__main__":

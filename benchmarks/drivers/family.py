@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
-from drivers import crashes, entities, loads, starts, waits
+from drivers import crashes, databases, entities, evicted, loads, queries, starts, takeover, waits
 from drivers.hosts import Deployment
 from drivers.protocol import Figures, Request, serve
 
@@ -32,14 +33,25 @@ WORKLOADS: dict[str, Workload] = {
     "W8": loads.payloads,
     "W9": loads.imports_and_start,
     "W10": crashes.restart,
+    "W10s": takeover.takeovers,
     "W11": loads.mixed,
+    "W12": evicted.chains_in_turn,
     "W13": crashes.kill,
+    "W14": queries.pages_under_load,
 }
+
+
+def with_database(workload: Workload, deployment: Deployment, request: Request) -> Figures:
+    """Run it, with a database server of its own if it asks for one."""
+    if deployment.database != databases.POSTGRES:
+        return workload(deployment, request)
+    with databases.postgres() as server:
+        return workload(replace(deployment, database=server.url, pids=(server.pid,)), request)
 
 
 def main() -> None:
     deployment = Deployment.parse(sys.argv[1])
-    serve({name: partial(workload, deployment) for name, workload in WORKLOADS.items()})
+    serve({name: partial(with_database, workload, deployment) for name, workload in WORKLOADS.items()})
 
 
 if __name__ == "__main__":

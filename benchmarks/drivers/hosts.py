@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import re
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from durabletask.client import AsyncTaskHubGrpcClient, TaskHubGrpcClient
-from durabletask.worker import TaskHubGrpcWorker
+from durabletask.worker import ConcurrencyOptions, TaskHubGrpcWorker
 
 from drivers import meter, programs
+from drivers.ports import free_port
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 WARM_UPS = 3
+OFFICIAL_EVENTS = 1_000_000
+"""By default its backend never ends an orchestration of more than 10,000 events."""
 QUIET = logging.Logger("benchmark", level=logging.ERROR)
 QUIET.addHandler(logging.StreamHandler())
 
@@ -32,11 +34,14 @@ class Deployment:
     Attributes:
         scheduler: ``embedded`` (ours, in this process), ``process`` (ours, in a second one, over gRPC) or
             ``official`` (the official SDK's backend in this process, over gRPC).
-        database: a file name, or ``:memory:``.
+        database: a file name, ``:memory:``, or the URL of a PostgreSQL database; ``postgresql`` stands for one of
+            the suite's own (see ``drivers.databases``).
         synchronous: when a write counts as done.
         python: the interpreter of the second process.
         in_flight: calls that the concurrent clients may have in flight at once.
         blocking: threads that may wait for an orchestration at once.
+        pids: processes of the database server, whose CPU counts too.
+        bound: orchestrations that the worker and the scheduler keep in memory; 0 leaves them their defaults.
     """
 
     scheduler: str
@@ -45,6 +50,8 @@ class Deployment:
     python: str = "python"
     in_flight: int = 128
     blocking: int = 64
+    pids: Sequence[int] = ()
+    bound: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Deployment:
@@ -53,7 +60,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Ends:
-    """What clients and workers are built with, and the other processes that serve them."""
+    """What clients and workers are built with, and the scheduler's process if it is another one."""
 
     options: Callable[[], dict[str, Any]]
     aio_options: Callable[[], dict[str, Any]]
@@ -72,10 +79,11 @@ class Host:
 
     @property
     def pids(self) -> tuple[int, ...]:
+        """Processes besides this one whose memory grows with the orchestrations."""
         return self.ends.pids
 
     def meter(self) -> meter.Meter:
-        return meter.Meter(self.pids)
+        return meter.Meter((*self.pids, *self.deployment.pids))
 
     def aio_client(self) -> AsyncTaskHubGrpcClient:
         """A client for the running loop."""
@@ -87,7 +95,7 @@ def open_host(deployment: Deployment, folder: Path, *, warm_up: bool = True) -> 
     """Start the scheduler and a worker; a few orchestrations have run when this returns."""
     with _SCHEDULERS[deployment.scheduler](deployment, folder) as ends:
         client = TaskHubGrpcClient(**ends.options(), logger=QUIET)
-        worker = new_worker(ends)
+        worker = new_worker(ends, deployment.bound)
         worker.start()
         try:
             for number in range(WARM_UPS if warm_up else 0):
@@ -99,8 +107,11 @@ def open_host(deployment: Deployment, folder: Path, *, warm_up: bool = True) -> 
             client.close()
 
 
-def new_worker(ends: Ends) -> TaskHubGrpcWorker:
-    worker = TaskHubGrpcWorker(**ends.options(), logger=QUIET)
+def new_worker(ends: Ends, bound: int = 0) -> TaskHubGrpcWorker:
+    options = ends.options()
+    if bound:
+        options["concurrency_options"] = ConcurrencyOptions(maximum_cached_orchestrations=bound)
+    worker = TaskHubGrpcWorker(**options, logger=QUIET)
     for orchestrator in programs.ORCHESTRATORS:
         worker.add_orchestrator(orchestrator)
     for activity in programs.ACTIVITIES:
@@ -110,16 +121,31 @@ def new_worker(ends: Ends) -> TaskHubGrpcWorker:
 
 @contextmanager
 def _embedded(deployment: Deployment, folder: Path) -> Iterator[Ends]:
-    from durabletask_scheduler import Scheduler
-
-    with Scheduler(database_of(deployment, folder), synchronous=deployment.synchronous) as scheduler:
+    with new_scheduler(deployment, folder) as scheduler:
         yield Ends(lambda: {"channel": scheduler.channel()}, lambda: {"channel": scheduler.aio_channel()})
+
+
+def new_scheduler(deployment: Deployment, folder: Path) -> Any:
+    """Ours, not yet started."""
+    from durabletask_scheduler import Scheduler
+    from durabletask_scheduler.service import ServiceOptions
+
+    options = ServiceOptions(idle_instances=deployment.bound) if deployment.bound else None
+    database = database_of(deployment, folder)
+    return Scheduler(database, synchronous=deployment.synchronous, service_options=options)
+
+
+def serve_command(deployment: Deployment, folder: Path, port: int = 0) -> list[str]:
+    """The command of a scheduler in a process of its own."""
+    if deployment.bound:
+        return [deployment.python, "-m", "drivers.bounded_scheduler", json.dumps(asdict(deployment)), str(folder)]
+    command = [deployment.python, "-m", "durabletask_scheduler", "serve", "--port", str(port), "--log-level", "error"]
+    return [*command, "--db", database_of(deployment, folder), "--synchronous", deployment.synchronous.lower()]
 
 
 @contextmanager
 def _separate(deployment: Deployment, folder: Path) -> Iterator[Ends]:
-    command = [deployment.python, "-m", "durabletask_scheduler", "serve", "--port", "0", "--log-level", "error"]
-    command += ["--db", database_of(deployment, folder), "--synchronous", deployment.synchronous.lower()]
+    command = serve_command(deployment, folder)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as scheduler:
         try:
             assert scheduler.stdout is not None
@@ -141,10 +167,8 @@ def _separate(deployment: Deployment, folder: Path) -> Iterator[Ends]:
 def _official(_: Deployment, folder: Path) -> Iterator[Ends]:
     from durabletask.testing import create_test_backend
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    backend = create_test_backend(port=port)
+    port = free_port()
+    backend = create_test_backend(port=port, max_history_size=OFFICIAL_EVENTS)
     options = {"host_address": f"localhost:{port}"}
     try:
         yield Ends(lambda: dict(options), lambda: dict(options))
@@ -153,8 +177,9 @@ def _official(_: Deployment, folder: Path) -> Iterator[Ends]:
 
 
 def database_of(deployment: Deployment, folder: Path) -> str:
-    memory = deployment.database == ":memory:"
-    return ":memory:" if memory else str(folder / deployment.database)
+    if deployment.database == ":memory:" or "://" in deployment.database:
+        return deployment.database
+    return str(folder / deployment.database)
 
 
 _SCHEDULERS = {"embedded": _embedded, "process": _separate, "official": _official}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
+from functools import partial
 from typing import Any
 
-from durabletask.client import AsyncTaskHubGrpcClient
-
-from drivers import meter, programs
+from drivers import meter, mixture, programs
 from drivers.hosts import Deployment, Host, open_host
 from drivers.imports import import_times
 from drivers.protocol import Figures, Request
@@ -98,10 +96,6 @@ def payloads(deployment: Deployment, request: Request) -> Figures:
         return figures
 
 
-MIXTURE = ((0.7, programs.single, 1), (0.9, programs.chain, 10), (1.0, programs.fan, 20))
-"""Up to which random number which orchestrator runs, and with which input: 70 %, 20 %, 10 %."""
-
-
 def mixed(deployment: Deployment, request: Request) -> Figures:
     """Clients that each start one orchestration of the mixture and await it, again and again."""
     return asyncio.run(_mixed(deployment, request))
@@ -111,20 +105,10 @@ async def _mixed(deployment: Deployment, request: Request) -> Figures:
     clients = min(request.parameters["clients"], deployment.blocking)
     with open_host(deployment, request.folder) as host:
         async with host.aio_client() as client:
-            deadline = time.perf_counter() + request.parameters["seconds"]
-            with host.meter() as measured:
-                parts = await asyncio.gather(*(_customer(client, number, deadline) for number in range(clients)))
-    taken = [one for part in parts for one in part]
-    return {**measured.per(len(taken)), **meter.latencies(taken)}
 
+            async def one(name: str, argument: int) -> None:
+                instance_id = await client.schedule_new_orchestration(name, input=argument)
+                check([await client.wait_for_orchestration_completion(instance_id, timeout=SECONDS)])
 
-async def _customer(client: AsyncTaskHubGrpcClient, number: int, deadline: float) -> list[float]:
-    chance = random.Random(number)
-    taken = []
-    while (begun := time.perf_counter()) < deadline:
-        drawn = chance.random()
-        orchestrator, argument = next((fn, argument) for limit, fn, argument in MIXTURE if drawn < limit)
-        instance_id = await client.schedule_new_orchestration(orchestrator, input=argument)
-        check([await client.wait_for_orchestration_completion(instance_id, timeout=SECONDS)])
-        taken.append(time.perf_counter() - begun)
-    return taken
+            memory = partial(meter.resident, host.pids, collect=False)
+            return await mixture.run(one, clients, request.parameters["seconds"], host.meter(), memory)

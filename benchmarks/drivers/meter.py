@@ -13,10 +13,11 @@ KIB = 1024
 
 
 class Meter:
-    """Measures a ``with`` block.
+    """Measures a ``with`` block; garbage of what came before is collected first.
 
     Args:
-        pids: other processes whose CPU counts too (read from ``/proc``; where there is none they count as 0).
+        pids: other processes whose CPU counts too, with that of their children, living and ended (read from
+            ``/proc``; where there is none they count as 0).
 
     Attributes:
         wall: seconds.
@@ -29,6 +30,7 @@ class Meter:
         self.cpu = 0.0
 
     def __enter__(self) -> Meter:
+        gc.collect()
         self.wall, self.cpu = -time.perf_counter(), -self._cpu()
         return self
 
@@ -53,13 +55,25 @@ def _cpu_of(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    user, system = fields[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    # User and system time, its own and those of its children that have ended.
+    ticks = sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK") + sum(map(_cpu_of, _children_of(pid)))
 
 
-def resident(pids: Sequence[int] = ()) -> float:
+def _children_of(pid: int) -> list[int]:
+    children = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children += [int(child) for child in file.read_text().split()]
+        except OSError:
+            continue
+    return children
+
+
+def resident(pids: Sequence[int] = (), *, collect: bool = True) -> float:
     """Resident memory of this process and ``pids`` in KiB, after a garbage collection; 0 without ``/proc``."""
-    gc.collect()
+    if collect:
+        gc.collect()
     return _memory("VmRSS", pids)
 
 

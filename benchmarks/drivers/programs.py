@@ -18,11 +18,19 @@ GO = "go"
 waiters = Count()
 """Orchestrations that have reached their wait."""
 
+advanced = Count()
+"""Runs of the activity ``advance``."""
+
 lateness: list[float] = []
 """How late each ``sleeper`` went on, in seconds."""
 
 
 def echo(_: task.ActivityContext, value: Any) -> Any:
+    return value
+
+
+def advance(_: task.ActivityContext, value: Any) -> Any:
+    advanced.add()
     return value
 
 
@@ -57,6 +65,16 @@ def waiting(ctx: task.OrchestrationContext, _: Any) -> Orchestration:
     return value
 
 
+def stepper(ctx: task.OrchestrationContext, steps: int) -> Orchestration:
+    """A chain that waits for an event before each activity."""
+    if not ctx.is_replaying:
+        waiters.add()
+    for number in range(steps):
+        yield ctx.wait_for_external_event(GO)
+        yield ctx.call_activity(advance, input=number)
+    return steps
+
+
 def sleeper(ctx: task.OrchestrationContext, _: Any) -> Orchestration:
     due = ctx.current_utc_datetime + timedelta(seconds=1)
     yield ctx.create_timer(due)
@@ -80,5 +98,5 @@ def hot(ctx: Any, kib: int) -> int:
     return int(state["count"])
 
 
-ORCHESTRATORS: tuple[Callable[..., Any], ...] = (single, chain, fan, relay, waiting, sleeper)
-ACTIVITIES: tuple[Callable[..., Any], ...] = (echo,)
+ORCHESTRATORS: tuple[Callable[..., Any], ...] = (single, chain, fan, relay, waiting, stepper, sleeper)
+ACTIVITIES: tuple[Callable[..., Any], ...] = (echo, advance)

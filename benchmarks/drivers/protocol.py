@@ -1,7 +1,8 @@
 """One JSON line in, one JSON line out: how the suite asks a driver to run a workload.
 
 Request:  ``{"workload": "W2", "parameters": {"lengths": [10, 100]}, "folder": "/tmp/..."}``
-Answer:   ``{"figures": {"us_per_step@10": 137.0, ...}}``, or ``{"skipped": REASON}``, or ``{"failed": REASON}``
+Answer:   ``{"figures": {"us_per_step@10": 137.0, ...}}``, or ``{"skipped": REASON}``, ``{"absent": REASON}`` or
+          ``{"failed": REASON}``
 
 A driver ends when its standard input does.
 """
@@ -24,6 +25,10 @@ class Skip(Exception):
     """This system cannot run this workload; the message says why."""
 
 
+class Absent(Exception):
+    """What this system needs is not on this machine; the message says what."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What to run; ``folder`` is empty and belongs to this request alone."""
@@ -34,13 +39,14 @@ class Request:
 
 
 def serve(workloads: Mapping[str, Callable[[Request], Figures]]) -> None:
-    """Answer requests until standard input ends."""
+    """Answer requests until standard input ends; then end this process, whatever its threads still wait for."""
     answers = _private_stdout()
     for line in sys.stdin:
         fields = json.loads(line)
         request = Request(fields["workload"], fields["parameters"], Path(fields["folder"]))
         answers.write(json.dumps(_answer(workloads, request)) + "\n")
         answers.flush()
+    os._exit(0)
 
 
 def _answer(workloads: Mapping[str, Callable[[Request], Figures]], request: Request) -> dict[str, Any]:
@@ -51,6 +57,8 @@ def _answer(workloads: Mapping[str, Callable[[Request], Figures]], request: Requ
         return {"figures": workload(request)}
     except Skip as reason:
         return {"skipped": str(reason)}
+    except Absent as reason:
+        return {"absent": str(reason)}
     except Exception as error:
         traceback.print_exc()
         return {"failed": f"{type(error).__name__}: {error}"[:300]}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 from durabletask.client import AsyncTaskHubGrpcClient
 
 from drivers import meter, programs
+from drivers.concurrency import bounded
 from drivers.hosts import Deployment, Host, open_host
 from drivers.protocol import Figures, Request
 
 SECONDS = 300.0
-T = TypeVar("T")
 
 
 def one_by_one(deployment: Deployment, request: Request) -> Figures:
@@ -87,15 +87,25 @@ def bulk(deployment: Deployment, request: Request) -> Figures:
 async def start_many(
     client: AsyncTaskHubGrpcClient, deployment: Deployment, orchestrator: Any, count: int
 ) -> list[str]:
-    """Start ``count`` orchestrations in the fastest way that this SDK offers."""
+    """Start ``count`` orchestrations in the fastest way that this SDK offers; their inputs are numbers."""
+    return await start_with(client, deployment, orchestrator, range(count))
+
+
+async def start_with(
+    client: AsyncTaskHubGrpcClient, deployment: Deployment, orchestrator: Any, inputs: Iterable[Any]
+) -> list[str]:
+    """Start an orchestration with each input in the fastest way that this SDK offers."""
     if not hasattr(client, "schedule_new_orchestrations"):
-        return await start_all(client, deployment, orchestrator, count)
+        return await bounded(
+            deployment.in_flight, lambda one: client.schedule_new_orchestration(orchestrator, input=one), inputs
+        )
     from durabletask.client import NewOrchestration
 
-    return list(await client.schedule_new_orchestrations([NewOrchestration(orchestrator, n) for n in range(count)]))
+    return list(await client.schedule_new_orchestrations([NewOrchestration(orchestrator, one) for one in inputs]))
 
 
 async def start_all(client: AsyncTaskHubGrpcClient, deployment: Deployment, orchestrator: Any, count: int) -> list[str]:
+    """Start ``count`` orchestrations with a call for each, many calls at once."""
     return await bounded(
         deployment.in_flight, lambda n: client.schedule_new_orchestration(orchestrator, input=n), range(count)
     )
@@ -106,17 +116,6 @@ async def wait_all(client: AsyncTaskHubGrpcClient, instance_ids: list[str], depl
     return await bounded(
         deployment.blocking, lambda one: client.wait_for_orchestration_completion(one, timeout=SECONDS), instance_ids
     )
-
-
-async def bounded(at_once: int, call: Callable[[Any], Coroutine[Any, Any, T]], arguments: Iterable[Any]) -> list[T]:
-    """The results of ``call`` for all arguments, at most ``at_once`` calls at a time."""
-    slots = asyncio.Semaphore(at_once)
-
-    async def one(argument: Any) -> T:
-        async with slots:
-            return await call(argument)
-
-    return list(await asyncio.gather(*map(one, arguments)))
 
 
 def check(states: Iterable[Any]) -> None:

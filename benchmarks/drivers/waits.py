@@ -9,9 +9,10 @@ import time
 from durabletask.client import AsyncTaskHubGrpcClient
 
 from drivers import meter, programs
+from drivers.concurrency import bounded
 from drivers.hosts import Deployment, Host, open_host
 from drivers.protocol import Figures, Request
-from drivers.starts import bounded, check, start_many, wait_all
+from drivers.starts import check, start_many, wait_all
 
 SECONDS = 300.0
 

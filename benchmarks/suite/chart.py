@@ -12,7 +12,11 @@ from suite.systems import SYSTEMS
 from suite.workloads import LENGTHS, THREADS
 
 WIDTH, HEIGHT, MARGIN, GAP = 460, 300, 64, 60
-COLOURS = ("#1b6ca8", "#3aa6b9", "#7a4fb5", "#2e8b57", "#c0392b", "#e08e0b", "#6d6d6d")
+COLOURS = (
+    *("#1b6ca8", "#3aa6b9", "#7a4fb5", "#2e8b57", "#8fbc3f", "#16a085"),
+    *("#c0392b", "#e08e0b", "#6d6d6d", "#b8860b", "#d36fa8"),
+)
+LEGEND_WIDTH, LEGEND_HEIGHT = 170, 18
 Points = list[tuple[float, float]]
 
 
@@ -71,15 +75,19 @@ class Axis:
 def svg(results: Results) -> str:
     """The picture; panels without figures say so."""
     width = len(PANELS) * (WIDTH + GAP) + GAP
-    height = HEIGHT + 2 * MARGIN
-    colours = {system.title: COLOURS[number % len(COLOURS)] for number, system in enumerate(SYSTEMS)}
+    lines = [panel.lines(results) for panel in PANELS]
+    shown = [system.title for system in SYSTEMS if any(system.title in line for line in lines)]
+    colours = {title: COLOURS[number % len(COLOURS)] for number, title in enumerate(shown)}
+    columns = (width - 2 * GAP) // LEGEND_WIDTH
+    legend = _legend(colours, HEIGHT + 2 * MARGIN, columns)
+    height = HEIGHT + 2 * MARGIN + LEGEND_HEIGHT * math.ceil(len(shown) / columns)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for number, panel in enumerate(PANELS):
-        parts += _panel(panel, panel.lines(results), GAP + number * (WIDTH + GAP), colours)
-    return "\n".join([*parts, *_legend(colours, height), "</svg>"]) + "\n"
+        parts += _panel(panel, lines[number], GAP + number * (WIDTH + GAP), colours)
+    return "\n".join([*parts, *legend, "</svg>"]) + "\n"
 
 
 def _panel(panel: Panel, lines: dict[str, Points], left: float, colours: dict[str, str]) -> list[str]:
@@ -107,12 +115,13 @@ def _panel(panel: Panel, lines: dict[str, Points], left: float, colours: dict[st
     return parts
 
 
-def _legend(colours: dict[str, str], height: float) -> list[str]:
+def _legend(colours: dict[str, str], top: float, columns: int) -> list[str]:
     parts = []
-    for number, (title, colour) in enumerate(list(colours.items())[:-1]):
-        left = GAP + number * 140
-        parts.append(f'<rect x="{left}" y="{height - 22}" width="12" height="12" fill="{colour}"/>')
-        parts.append(_text(left + 17, height - 12, title))
+    for number, (title, colour) in enumerate(colours.items()):
+        row, column = divmod(number, columns)
+        left, middle = GAP + column * LEGEND_WIDTH, top + row * LEGEND_HEIGHT
+        parts.append(f'<rect x="{left}" y="{middle - 10}" width="12" height="12" fill="{colour}"/>')
+        parts.append(_text(left + 17, middle, title))
     return parts
 
 

@@ -46,14 +46,8 @@ class Verdict:
         return median >= self.goal.limit if self.goal.at_least else median <= self.goal.limit
 
 
-FULL, NORMAL, GRPC, DT, DT_OURS, DBOS = (
-    "ours-inproc-full",
-    "ours-inproc-normal",
-    "ours-grpc-full",
-    "dt",
-    "dt-on-ours",
-    "dbos",
-)
+FULL, NORMAL, GRPC, POSTGRES = "ours-inproc-full", "ours-inproc-normal", "ours-grpc-full", "ours-inproc-pg"
+DT, DT_OURS, DBOS, DBOS_POSTGRES = "dt", "dt-on-ours", "dbos", "dbos-pg"
 
 
 def faster(workload: str, metric: str, ours: str, theirs: str, limit: float, *, time: bool = False) -> Goal:
@@ -89,6 +83,7 @@ GOALS: tuple[Goal, ...] = (
     faster("W1a", "per_s", FULL, DT, 60),
     faster("W1a", "per_s", FULL, NORMAL, 0.8),
     faster("W1a", "per_s", FULL, DBOS, 20),
+    faster("W1a", "per_s", POSTGRES, DBOS_POSTGRES, 15),
     faster("W1b", "per_s", FULL, DT, 100),
     Goal(
         "W1b",
@@ -107,6 +102,8 @@ GOALS: tuple[Goal, ...] = (
     faster("W2", "us@1000", FULL, DBOS, 2.5, time=True),
     faster("W2", "us@1000", GRPC, DT, 8, time=True),
     faster("W2", "us@3000", GRPC, DT, 25, time=True),
+    within("W2", "us@100", POSTGRES, 1_200, "us"),
+    within("W2", "us@1000", POSTGRES, 1_200, "us"),
     faster("W3", "per_s@1000", FULL, DT, 40),
     Goal(
         "W3",
@@ -145,6 +142,7 @@ GOALS: tuple[Goal, ...] = (
     within("W9", "import_ms@durabletask", FULL, 60, "ms"),
     within("W9", "start_ms", FULL, 10, "ms"),
     within("W10", "accepts_s", FULL, 0.3, "s"),
+    within("W10", "back_s", FULL, 2, "s"),
     within("W10", "all_s", FULL, 2, "s"),
     within("W13", "lost", FULL, 0, ""),
     within("W13", "lost", GRPC, 0, ""),

@@ -65,7 +65,7 @@ def _ratios(plan: Plan, results: Results) -> str:
     for workload in plan.workloads:
         for metric in _measured(workload, results, [base]):
             spreads = [_ratio(workload, metric, one, results) for one in others]
-            if any(spreads):
+            if metric.has_ratio and any(spreads):
                 rows.append([workload.name, metric.title, *map(_cell, spreads)])
     if not rows:
         return ""

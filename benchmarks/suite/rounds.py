@@ -17,16 +17,24 @@ from suite.environments import FOLDER, ROOT, Absent, interpreter
 from suite.systems import System
 from suite.workloads import Workload
 
-SECONDS = 900.0
-"""After this time a workload counts as hanging."""
+STOPPED = "stopped after"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one system answered in one round: figures, or why there are none."""
+    """What one system answered in one round: figures, or why there are none, or not all."""
 
     figures: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+
+    @property
+    def stopped(self) -> bool:
+        """It took longer than it may, and has no figures."""
+        return not self.figures and self.reason.startswith(STOPPED)
+
+    def with_extra(self, extra: Outcome) -> Outcome:
+        """Together with what ran besides; where both have a figure, this one's counts."""
+        return Outcome({**extra.figures, **self.figures}, "; ".join(filter(None, (self.reason, extra.reason))))
 
 
 @dataclass
@@ -73,14 +81,18 @@ class Plan:
 
 
 def run(plan: Plan, tell: Callable[[str], object]) -> Results:
-    """Run all rounds; ``tell`` gets a line of progress for each."""
+    """Run all rounds; ``tell`` gets a line of progress for each.
+
+    What took a system longer than it may is not tried again: the later rounds have the same reason.
+    """
     results = Results()
     pythons = {system.name: _interpreter_or_reason(system) for system in plan.systems}
     for workload in plan.workloads:
         for number in range(plan.rounds):
             for system in _rotated([one for one in plan.systems if _fits(workload, one)], number):
                 begun = time.monotonic()
-                outcome = _once(workload, system, pythons[system.name], plan.full)
+                earlier = next((one for one in results.rounds(workload.name, system.name) if one.stopped), None)
+                outcome = earlier or _cell(plan, workload, system, pythons[system.name], number)
                 results.add(workload.name, system.name, outcome)
                 head = f"round {number + 1} of {plan.rounds}, {workload.name} {system.name}"
                 tell(f"{head} ({time.monotonic() - begun:.1f} s): {_short(workload, outcome)}")
@@ -99,51 +111,64 @@ def _rotated(systems: Sequence[System], number: int) -> list[System]:
 
 def _short(workload: Workload, outcome: Outcome) -> str:
     shown = [m for m in workload.metrics if m.key in outcome.figures]
-    return outcome.reason or ", ".join(f"{m.title}: {outcome.figures[m.key]:,.4g} {m.unit}".strip() for m in shown)
+    figures = [f"{m.title}: {outcome.figures[m.key]:,.4g} {m.unit}".strip() for m in shown]
+    return ", ".join(filter(None, (*figures, outcome.reason)))
 
 
 def _interpreter_or_reason(system: System) -> str | Absent:
-    if system.environment is None:
-        return interpreter("", ())
     try:
-        return interpreter(*system.environment)
+        return interpreter(system.environment)
     except Absent as reason:
         return reason
 
 
-def _once(workload: Workload, system: System, python: str | Absent, full: bool) -> Outcome:
+def _cell(plan: Plan, workload: Workload, system: System, python: str | Absent, number: int) -> Outcome:
+    """One system's run of a workload in one round."""
     if isinstance(python, Absent):
         return Outcome(reason=f"absent: {python}")
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        request = {"workload": workload.name, "parameters": workload.parameters(system.name, full=full)}
-        answer = _ask(system.command(python), {**request, "folder": folder})
-    kind, value = next(iter(answer.items()))
-    return Outcome(figures=value) if kind == "figures" else Outcome(reason=f"{kind}: {value}")
+    command = system.command(python)
+    parameters = workload.parameters(system.name, full=plan.full)
+    outcome = _once(command, workload.name, parameters, workload.seconds)
+    extra = workload.extra.get(system.name)
+    if plan.full and number == 0 and extra:
+        more = _once(command, workload.name, {**parameters, **extra.parameters}, extra.seconds)
+        outcome = outcome.with_extra(more)
+    return outcome
 
 
-def _ask(command: list[str], request: dict[str, object]) -> dict[str, dict[str, float]]:
+def _once(command: list[str], workload: str, parameters: Mapping[str, object], seconds: float) -> Outcome:
+    # What others wrote is on the disk before this one begins, so that nobody waits for it but they themselves.
+    os.sync()
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
+        # Database servers that refuse to be root run as somebody else, below this folder.
+        os.chmod(folder, 0o711)
+        return _ask(command, {"workload": workload, "parameters": parameters, "folder": folder}, Path(folder), seconds)
+
+
+def _ask(command: list[str], request: dict[str, object], folder: Path, seconds: float) -> Outcome:
     pipe = subprocess.PIPE
     driver = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=_environment(),
-        cwd=str(Path(str(request["folder"]))), start_new_session=True,
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=_environment(folder),
+        cwd=folder, start_new_session=True,
     )  # fmt: skip
     try:
-        output, errors = driver.communicate(json.dumps(request) + "\n", timeout=SECONDS)
+        output, errors = driver.communicate(json.dumps(request) + "\n", timeout=seconds)
     except subprocess.TimeoutExpired:
-        return {"failed": f"no answer within {SECONDS:g} s"}  # type: ignore[dict-item]
+        return Outcome(reason=f"{STOPPED} {seconds:g} s")
     finally:
         _end(driver)
     if not output:
         last = (errors.strip().splitlines() or ["no output"])[-1]
-        return {"failed": f"the driver ended without an answer: {last}"}  # type: ignore[dict-item]
-    answer: dict[str, dict[str, float]] = json.loads(output)
-    return answer
+        return Outcome(reason=f"failed: the driver ended without an answer: {last}")
+    kind, value = next(iter(json.loads(output).items()))
+    return Outcome(figures=value) if kind == "figures" else Outcome(reason=f"{kind}: {value}")
 
 
-def _environment() -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     """That of this process, with compiled files for all: installed packages have them, ours may have none."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    paths = {"PYTHONPATH": str(ROOT / "benchmarks"), "PYTHONPYCACHEPREFIX": str(FOLDER / "pycache")}
+    modules = os.pathsep.join((str(ROOT / "benchmarks"), str(ROOT / "scripts")))
+    paths = {"PYTHONPATH": modules, "PYTHONPYCACHEPREFIX": str(FOLDER / "pycache"), "TMPDIR": str(folder)}
     return {**inherited, **paths, "GRPC_VERBOSITY": "NONE"}
 
 

@@ -7,8 +7,15 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-OFFICIAL_SDK = ("durabletask==1.12.0",)
-DBOS = ("dbos==3.4.0",)
+from suite.environments import Environment
+
+OFFICIAL_SDK = Environment("official", ("durabletask==1.12.0",))
+DBOS = Environment("dbos", ("dbos==3.4.0",))
+RESTATE = Environment(
+    "restate",
+    ("restate-sdk==1.3.0", "hypercorn==0.18.0", "aiohttp==3.14.5"),
+    ("@restatedev/restate-server@1.7.12",),
+)
 OFFICIAL_CALLS = {"in_flight": 32, "blocking": 4}
 """What the official backend bears: ten waiting calls take all its server threads, and then nothing ends any more."""
 
@@ -22,7 +29,7 @@ class System:
         title: the head of its column.
         driver: module that runs the workloads.
         options: the driver's argument, as JSON.
-        environment: folder and requirements of its environment; none for that of this process.
+        environment: what it needs; none for that of this process.
         note: what a reader must know of it.
         only_full: not part of the quick mode unless asked for.
     """
@@ -31,7 +38,7 @@ class System:
     title: str
     driver: str
     options: dict[str, Any] = field(default_factory=dict)
-    environment: tuple[str, tuple[str, ...]] | None = None
+    environment: Environment | None = None
     note: str = ""
     only_full: bool = False
 
@@ -44,7 +51,7 @@ def _ours(name: str, title: str, note: str, *, only_full: bool = False, **option
 
 
 def _official(name: str, title: str, note: str, **options: Any) -> System:
-    return System(name, title, "drivers.family", options, ("official", OFFICIAL_SDK), note)
+    return System(name, title, "drivers.family", options, OFFICIAL_SDK, note)
 
 
 SYSTEMS: tuple[System, ...] = (
@@ -71,6 +78,23 @@ SYSTEMS: tuple[System, ...] = (
         scheduler="process",
         python=sys.executable,
     ),
+    _ours(
+        "ours-inproc-pg",
+        "in process PostgreSQL",
+        "scheduler, worker and client in one process, a PostgreSQL server of the suite's own, fsync on",
+        scheduler="embedded",
+        database="postgresql",
+        only_full=True,
+    ),
+    _ours(
+        "ours-grpc-pg",
+        "gRPC PostgreSQL",
+        "the same with the scheduler in a process of its own",
+        scheduler="process",
+        python=sys.executable,
+        database="postgresql",
+        only_full=True,
+    ),
     _official(
         "dt",
         "dt",
@@ -85,7 +109,25 @@ SYSTEMS: tuple[System, ...] = (
         scheduler="process",
         python=sys.executable,
     ),
-    System("dbos", "DBOS WAL", "drivers.dbos_driver", {}, ("dbos", DBOS), "DBOS 3.4 on SQLite, WAL, synchronous=FULL"),
+    System("dbos", "DBOS WAL", "drivers.dbos_driver", {}, DBOS, "DBOS 3.4 on SQLite, WAL, synchronous=FULL"),
+    System(
+        "dbos-pg",
+        "DBOS PostgreSQL",
+        "drivers.dbos_driver",
+        {"database": "postgresql"},
+        DBOS,
+        "DBOS 3.4 on a PostgreSQL server of the suite's own, fsync on",
+        only_full=True,
+    ),
+    System(
+        "restate",
+        "Restate",
+        "drivers.restate_driver",
+        {},
+        RESTATE,
+        "Restate 1.7, its Python SDK 1.3 and hypercorn: services and client in one process, the server in a second one",
+        only_full=True,
+    ),
     System(
         "limits",
         "limits",
@@ -97,9 +139,6 @@ SYSTEMS: tuple[System, ...] = (
 )
 
 ABSENT = {
-    "PostgreSQL (one and two schedulers)": "the scheduler has no PostgreSQL storage yet",
-    "DBOS on PostgreSQL": "nothing of ours to compare it with yet",
-    "Restate": "needs a server of 225 MB from another registry",
     "duroxide": "slower than all others here through its polling; left out to keep a round short",
 }
 """Systems without a column, and why."""

@@ -9,12 +9,36 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a workload: its key in the answers, what it is, and which direction is good."""
+    """One figure of a workload: its key in the answers, what it is, and which direction is good.
+
+    A difference, which may be zero or negative, has no ratio to that of another system.
+    """
 
     key: str
     title: str
     unit: str
     higher_is_better: bool = False
+    has_ratio: bool = True
+
+
+Modes = Mapping[str, Mapping[str, Any]]
+"""Changes to the parameters: by mode, ``quick`` or ``full``."""
+
+SECONDS = 300.0
+"""How long a system may take for a workload, unless that says otherwise."""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Sizes that take a system minutes: run in the first round of the full mode only, by a process of their own.
+
+    Attributes:
+        parameters: changes to those of the full mode.
+        seconds: how long it may take.
+    """
+
+    parameters: Mapping[str, Any]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -25,7 +49,9 @@ class Workload:
         quick: parameters of the quick mode.
         full: parameters of the full mode.
         slow: changes to the parameters for systems that would take too long: by system, then mode.
+        extra: what a system runs once, besides that.
         only_full: not part of the quick mode unless asked for.
+        seconds: how long a system may take for it in one round; then it is stopped.
     """
 
     name: str
@@ -33,8 +59,10 @@ class Workload:
     metrics: tuple[Metric, ...]
     quick: Mapping[str, Any]
     full: Mapping[str, Any]
-    slow: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    slow: Mapping[str, Modes] = field(default_factory=dict)
+    extra: Mapping[str, Extra] = field(default_factory=dict)
     only_full: bool = False
+    seconds: float = SECONDS
 
     def parameters(self, system: str, *, full: bool) -> dict[str, Any]:
         mode = "full" if full else "quick"
@@ -49,19 +77,34 @@ def _cpu(key: str = "cpu_us", what: str = "CPU of all processes") -> Metric:
     return Metric(key, what, "us")
 
 
+GROWN = Metric("grown_mib", "memory at the end above that at half time", "MiB", has_ratio=False)
 P50, P99 = Metric("p50_ms", "p50", "ms"), Metric("p99_ms", "p99", "ms")
 LENGTHS = (10, 100, 300, 1_000, 3_000, 10_000, 30_000)
 WIDTHS = (100, 1_000, 5_000)
 THREADS = (1, 4, 16, 64)
-IMPORTS = ("durabletask", "durabletask.client", "durabletask.worker", "dbos")
+IMPORTS = ("durabletask", "durabletask.client", "durabletask.worker", "dbos", "restate")
+STORED = (1_000, 100_000, 1_000_000)
 
 
 def _for_each(sizes: Iterable[Any], *make: Callable[[Any], Metric]) -> tuple[Metric, ...]:
     return tuple(one(size) for size in sizes for one in make)
 
 
-FEW = {system: {"quick": {"count": 100}} for system in ("dt", "dt-on-ours", "dbos")}
+WHERE = {"warm": "all in memory", "evicted": "a twentieth in memory"}
+"""How many of its live orchestrations a system keeps in memory."""
+
+HUNDRED: Modes = {"quick": {"count": 100}}
+FEW = dict.fromkeys(("dt", "dt-on-ours", "dbos", "dbos-pg", "restate"), HUNDRED)
 """Fewer orchestrations in the quick mode for systems that take long."""
+
+TO_3_000: Modes = {"quick": {"lengths": (10, 100, 300)}, "full": {"lengths": (10, 100, 1_000, 3_000)}}
+"""Chains for systems whose steps take milliseconds."""
+
+ONE_SIZE: Modes = {"full": {"stored": (100_000,)}}
+"""A store to fill for systems that differ little in this, to keep a round short."""
+
+TO_1_000: Modes = {"quick": {"widths": (100,)}, "full": {"widths": (100, 1_000)}}
+"""Fan-outs for systems that take milliseconds for each activity, or more the wider they are."""
 
 WORKLOADS: tuple[Workload, ...] = (
     Workload(
@@ -109,11 +152,13 @@ WORKLOADS: tuple[Workload, ...] = (
         quick={"lengths": (10, 100, 1_000)},
         full={"lengths": (10, 100, 1_000, 3_000, 10_000, 30_000)},
         slow={
-            "ours-grpc-full": {"quick": {"lengths": (10, 100, 300)}, "full": {"lengths": (10, 100, 1_000, 3_000)}},
+            "ours-grpc-full": TO_3_000,
             "dt": {"quick": {"lengths": (10, 100, 300)}, "full": {"lengths": (10, 100, 1_000)}},
             "dt-on-ours": {"quick": {"lengths": (10, 100)}, "full": {"lengths": (10, 100, 1_000)}},
-            "dbos": {"quick": {"lengths": (10, 100, 300)}, "full": {"lengths": (10, 100, 1_000, 3_000)}},
+            **dict.fromkeys(("ours-inproc-pg", "ours-grpc-pg", "dbos", "dbos-pg", "restate"), TO_3_000),
         },
+        # Its steps grow with the history: the last thousand of three takes about two minutes.
+        extra={"dt": Extra({"lengths": (3_000,)}, seconds=600.0)},
     ),
     Workload(
         name="W3",
@@ -129,10 +174,8 @@ WORKLOADS: tuple[Workload, ...] = (
         quick={"widths": (100, 1_000), "pairs": 10},
         full={"widths": WIDTHS, "pairs": 40},
         slow={
-            "dbos": {"quick": {"widths": (100,)}, "full": {"widths": (100, 1_000)}},
-            # At 5,000 it needs minutes.
-            "dt": {"quick": {"pairs": 5}, "full": {"widths": (100, 1_000), "pairs": 20}},
-            "dt-on-ours": {"full": {"widths": (100, 1_000)}},
+            **dict.fromkeys(("dbos", "dbos-pg", "restate"), TO_1_000),
+            "dt": {"quick": {"pairs": 5}, "full": {"pairs": 20}},
         },
     ),
     Workload(
@@ -221,18 +264,44 @@ WORKLOADS: tuple[Workload, ...] = (
         metrics=(
             Metric("accepts_s", "first new one completed", "s"),
             Metric("first_s", "first old one raised and completed", "s"),
-            Metric("all_s", "all back (ours: raised and completed; DBOS: waiting again)", "s"),
+            Metric("back_s", "all back: each has taken its event for good", "s"),
+            Metric("all_s", "all raised and completed (DBOS: waiting again)", "s"),
         ),
         quick={"count": 500},
         full={"count": 10_000},
         only_full=True,
+        seconds=600.0,
+    ),
+    Workload(
+        name="W10s",
+        title="SIGKILL of the active one of two schedulers on one database",
+        metrics=(
+            Metric("accepts_s", "until a new one is acknowledged, median", "s"),
+            Metric("takeover_s", "until it has completed, median", "s"),
+            Metric("takeover_most_s", "until it has completed, most", "s"),
+        ),
+        quick={"times": 1},
+        full={"times": 5},
+        only_full=True,
     ),
     Workload(
         name="W11",
-        title="mixture: 70 % one activity, 20 % chains of 10, 10 % fan-outs of 20; 16 clients",
-        metrics=(_rate(), P50, P99, _cpu()),
+        title="mixture: 70 % one activity, 20 % chains of 10, 10 % fan-outs of 20; 16 clients at once",
+        metrics=(_rate(), P50, P99, _cpu(), GROWN),
         quick={"clients": 16, "seconds": 2.0},
         full={"clients": 16, "seconds": 60.0},
+        only_full=True,
+    ),
+    Workload(
+        name="W12",
+        title="chains that wait for an event before each activity, advanced in turn: an event and an activity",
+        metrics=_for_each(
+            ("warm", "evicted"),
+            lambda bound: Metric(f"us@{bound}", WHERE[bound], "us"),
+            lambda bound: _cpu(f"cpu_us@{bound}", f"{WHERE[bound]}, CPU"),
+        ),
+        quick={"count": 200, "steps": 2, "bound": 10},
+        full={"count": 2_000, "steps": 3, "bound": 100},
         only_full=True,
     ),
     Workload(
@@ -245,6 +314,23 @@ WORKLOADS: tuple[Workload, ...] = (
         ),
         quick={"seconds": (0.2, 0.5)},
         full={"seconds": (0.2, 3.0)},
+    ),
+    Workload(
+        name="W14",
+        title="20 pages of queries a second beside N finished orchestrations, while W1 runs",
+        metrics=_for_each(
+            STORED,
+            lambda n: Metric(f"p50_ms@{n}", f"N = {n:,}, a page p50", "ms"),
+            lambda n: Metric(f"p99_ms@{n}", f"N = {n:,}, a page p99", "ms"),
+            lambda n: Metric(f"prefix_ms@{n}", f"N = {n:,}, a page by prefix of ids p50", "ms"),
+            lambda n: _rate(f"alone_per_s@{n}", f"N = {n:,}, W1 without queries"),
+            lambda n: _rate(f"per_s@{n}", f"N = {n:,}, W1 with them"),
+        ),
+        quick={"stored": (1_000,), "seconds": 2.0, "pages_per_s": 20},
+        full={"stored": STORED, "seconds": 10.0, "pages_per_s": 20},
+        only_full=True,
+        slow=dict.fromkeys(("ours-inproc-normal", "ours-inproc-pg", "ours-grpc-pg"), ONE_SIZE),
+        seconds=600.0,
     ),
     Workload(
         name="L",
