@@ -15,6 +15,7 @@ from types import TracebackType
 
 STOP_SECONDS = 10.0
 READY = re.compile(r"ready on http://")
+STANDING_BY = re.compile(r"standing by: ")
 
 
 class ProgramError(Exception):
@@ -102,6 +103,15 @@ class Program:
         self._reader.join(STOP_SECONDS)
         return code
 
+    def end(self, number: int, timeout: float = STOP_SECONDS) -> int:
+        """Send it a signal and return its exit code.
+
+        Raises:
+            ProgramError: it still runs after ``timeout`` seconds.
+        """
+        self._process.send_signal(number)
+        return self.wait(timeout)
+
     def kill(self) -> None:
         """End it at once, as a crash would, and wait for its end."""
         self._process.kill()
@@ -154,12 +164,14 @@ def free_port(preferred: int = 0) -> int:
     raise OSError("no free port on 127.0.0.1")
 
 
-def start_scheduler(database: Path, port: int, *, python: str = sys.executable, timeout: float = 30) -> Program:
-    """Start the scheduler on a file and a port of this machine, and return when it listens."""
+def start_scheduler(
+    database: Path | str, port: int, *, python: str = sys.executable, timeout: float = 30, name: str = "scheduler"
+) -> Program:
+    """Start a scheduler on a file or database and a port of this machine; it listens, or stands by, on return."""
     command = [python, "-m", "durabletask_scheduler", "serve", "--db", str(database), "--port", str(port)]
-    scheduler = Program("scheduler", command)
+    scheduler = Program(name, command)
     try:
-        scheduler.wait_for(READY, timeout)
+        scheduler.wait_for(f"{READY.pattern}|{STANDING_BY.pattern}", timeout)
     except BaseException:
         scheduler.stop()
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kill_rounds import run
@@ -22,3 +23,13 @@ def test_nothing_is_lost_and_nothing_doubled_when_scheduler_and_workers_are_kill
     assert figures.instances == 63
     assert sum(figures.kills.values()) == 5
     assert figures.kills["scheduler"] == 2
+
+
+def test_a_standby_takes_over_from_a_killed_scheduler_and_nothing_is_lost(
+    tmp_path: Path, postgres_database: Any
+) -> None:
+    url = f"{postgres_database.url}?schema={postgres_database.schema}"
+    figures = run(tmp_path, rounds=3, seed=1, instances=12, url=url)
+    assert figures.rounds == 3
+    assert figures.instances == 36
+    assert figures.kills["scheduler"] > 0

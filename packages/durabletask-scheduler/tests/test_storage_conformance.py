@@ -1,17 +1,13 @@
-"""What every store must do, whatever it is made of.
-
-A store joins by adding a factory to ``FACTORIES``: it takes a fresh directory and returns an object
-whose ``open()`` gives the same store again after the last one was closed (``durable``), or a new one.
-"""
+"""What every store must do, whatever it is made of; how a store joins is in conftest.py."""
 
 from __future__ import annotations
 
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -32,41 +28,10 @@ from durabletask_scheduler.hub.model import (
     TaskKind,
 )
 from durabletask_scheduler.storage import InstanceFilter, InstanceSummary, LiveInstance, Storage, StorageError
-from durabletask_scheduler.storage.sqlite import SqliteStorage
 from google.protobuf.wrappers_pb2 import StringValue
 
 HUB = "default"
 T0 = 1_700_000_000_000_000_000
-
-
-@dataclass(frozen=True)
-class Factory:
-    open: Callable[[], Storage]
-    durable: bool
-
-
-def sqlite_file(directory: Path) -> Factory:
-    return Factory(lambda: SqliteStorage(directory / "store.db", synchronous="OFF"), durable=True)
-
-
-def sqlite_memory(directory: Path) -> Factory:
-    return Factory(lambda: SqliteStorage(":memory:"), durable=False)
-
-
-FACTORIES = [sqlite_file, sqlite_memory]
-
-
-@pytest.fixture(params=FACTORIES)
-def factory(request: pytest.FixtureRequest, tmp_path: Path) -> Factory:
-    return request.param(tmp_path)
-
-
-@pytest.fixture
-def store(factory: Factory) -> Iterator[Storage]:
-    store = factory.open()
-    store.add_task_hub(HUB)
-    yield store
-    store.close()
 
 
 def make(key: int, instance_id: str | None = None, **values: object) -> Instance:
@@ -338,6 +303,46 @@ def _life(keys: Iterator[int]) -> tuple[Instance, list[Commit]]:
         ),
     ]
     return instance, commits
+
+
+class TestLoadMany:
+    @pytest.fixture
+    def filled(self, store: Storage) -> Storage:
+        store.add_task_hub("other")
+        create(store, make(1, "a", event_count=3), make(2, "b", event_count=4, tags={"x": "y"}), make(3, "c"))
+        create(store, make(4, "a", task_hub="other"), make(5, 'of "a" \\ \N{SNOWMAN}\n'))
+        rows = [HistoryRow(10, 1, b"one", 1), HistoryRow(11, 2, b"two", 4), HistoryRow(12, 1, b"three", 1)]
+        opened = [(1, OpenTask(21, TaskKind.CHILD, 1, 10, target="kid")), (1, OpenTask(20, TaskKind.TIMER, 2, 10, 7))]
+        waiting = [inbox_row(31, 2, "y"), inbox_row(30, 2, "x"), inbox_row(32, 4, "z")]
+        store.write([Commit(history=rows, opened=opened, inbox_added=waiting)])
+        return store
+
+    def test_each_is_as_if_loaded_alone(self, filled: Storage) -> None:
+        ids = ["a", "b", "c", 'of "a" \\ \N{SNOWMAN}\n']
+        loaded = filled.load_many(HUB, [*ids, "missing"], short=0)
+        assert {one.instance.instance_id: one.instance for one in loaded} == {one: filled.load(HUB, one) for one in ids}
+        first = next(one.instance for one in loaded if one.instance.key == 1)
+        assert list(first.open_tasks) == [20, 21]
+        second = next(one.instance for one in loaded if one.instance.key == 2)
+        assert names(second.inbox) == [(30, "x"), (31, "y")]
+
+    def test_short_ones_come_with_their_history(self, filled: Storage) -> None:
+        loaded = {one.instance.key: one.history for one in filled.load_many(HUB, ["a", "b", "c"], short=3)}
+        assert loaded == {1: filled.history(1), 2: None, 3: []}
+
+    def test_a_store_that_does_not_know_better_loads_them_one_by_one(self, filled: Storage) -> None:
+        ids = ["c", "missing", "a", "b"]
+        one_by_one = Storage.load_many(filled, HUB, ids, short=3)
+        assert [one.instance.instance_id for one in one_by_one] == ["c", "a", "b"]
+        together = filled.load_many(HUB, ids, short=3)
+        assert sorted(together, key=lambda one: one.instance.key) == sorted(
+            one_by_one, key=lambda one: one.instance.key
+        )
+
+    def test_none_are_none(self, filled: Storage) -> None:
+        assert filled.load_many(HUB, [], short=9) == []
+        assert filled.load_many(HUB, ["missing"], short=9) == []
+        assert filled.load_many("no such hub", ["a"], short=9) == []
 
 
 class TestGroups:
@@ -636,7 +641,7 @@ class TestTaskHubs:
 
 
 class TestReopening:
-    def test_everything_is_there_again(self, factory: Factory) -> None:
+    def test_everything_is_there_again(self, factory: Any) -> None:
         if not factory.durable:
             pytest.skip("this store keeps nothing")
         store = factory.open()
@@ -653,7 +658,7 @@ class TestReopening:
         finally:
             again.close()
 
-    def test_close_is_idempotent_and_final(self, factory: Factory) -> None:
+    def test_close_is_idempotent_and_final(self, factory: Any) -> None:
         store = factory.open()
         store.add_task_hub(HUB)
         store.close()

@@ -1,9 +1,8 @@
-"""What every store must do with entities; see test_storage_conformance for how a store joins."""
+"""What every store must do with entities; how a store joins is in conftest.py."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +18,6 @@ from durabletask_scheduler.storage.sqlite import SqliteStorage
 HUB = "default"
 T0 = 1_700_000_000_000_000_000
 OWNER = Sender("order-1", "exec")
-
-
-@pytest.fixture(params=["file", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    path = ":memory:" if request.param == "memory" else tmp_path / "store.db"
-    store = SqliteStorage(path, synchronous="OFF")
-    store.add_task_hub(HUB)
-    yield store
-    store.close()
 
 
 def make(key: int, instance_id: str = "", **values: object) -> Entity:

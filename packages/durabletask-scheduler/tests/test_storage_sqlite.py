@@ -32,7 +32,6 @@ from durabletask_scheduler.hub.model import (
 from durabletask_scheduler.storage import InstanceFilter, StorageError, StorageUnusable
 from durabletask_scheduler.storage.maintenance import backup, check, vacuum
 from durabletask_scheduler.storage.sqlite import SqliteStorage
-from durabletask_scheduler.storage.sqlite_pages import completed_page, created_page
 from durabletask_scheduler.storage.statements import migrations, statements
 
 HUB = "default"
@@ -134,7 +133,7 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_durability_is_refused(path: Path) -> None:
-    with pytest.raises(ValueError, match="FULL, NORMAL, OFF, not 'full'"):
+    with pytest.raises(ValueError, match="FULL, NORMAL, OFF, found 'full'"):
         SqliteStorage(path, synchronous="full")
     assert not path.exists()
 
@@ -494,8 +493,8 @@ def test_pages_walk_an_index_in_order(
     store: SqliteStorage, path: Path, where: InstanceFilter, after: tuple[int, int] | None, payloads: bool
 ) -> None:
     queries = [
-        created_page(1, where, limit=5, after=after, payloads=payloads),
-        completed_page(1, where, limit=5, after=after),
+        SqliteStorage.pages.created(1, where, limit=5, after=after, payloads=payloads),
+        SqliteStorage.pages.completed(1, where, limit=5, after=after),
     ]
     for sql, parameters in filter(None, queries):
         plan = _plan(path, sql, parameters)

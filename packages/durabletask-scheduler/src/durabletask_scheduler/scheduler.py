@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 
@@ -14,7 +14,8 @@ from durabletask_scheduler.channel import InProcessChannel
 from durabletask_scheduler.security.settings import Security
 from durabletask_scheduler.server import GrpcServer, ServerOptions
 from durabletask_scheduler.service import SchedulerService, ServiceOptions
-from durabletask_scheduler.storage.sqlite import SYNCHRONOUS, SqliteStorage
+from durabletask_scheduler.storage import Storage, check_synchronous
+from durabletask_scheduler.storage.opening import open_store
 
 STOP_SECONDS = 10.0
 _LAST_ANSWERS_SECONDS = 0.5
@@ -39,12 +40,16 @@ class Scheduler:
                 client.wait_for_orchestration_completion(instance_id, timeout=30)
 
     Args:
-        database: the SQLite file, created if it does not exist. One scheduler owns it at a time. The default
+        database: the SQLite file, created if it does not exist, or a PostgreSQL database
+            (``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``, with ``?schema=NAME`` for another schema than
+            ``durabletask``; needs the extra ``postgres``). One scheduler owns it at a time. The default
             ``":memory:"`` forgets everything on :meth:`stop`.
         task_hubs: names of the task hubs to create if they do not exist. Calls that name no task hub go to
             the first.
         synchronous: when a write counts as done: ``"FULL"`` (default) survives a power loss, ``"NORMAL"`` the
             end of the process, ``"OFF"`` neither.
+        standby_seconds: for how long :meth:`start` waits for a PostgreSQL database that another scheduler owns; None
+            for as long as it takes.
         server_options: for :meth:`serve`.
         service_options: bounds and times of the service; its ``default_task_hub`` is set to the first hub.
 
@@ -58,33 +63,45 @@ class Scheduler:
         *,
         task_hubs: Sequence[str] = ("default",),
         synchronous: str = "FULL",
+        standby_seconds: float | None = 0.0,
         server_options: ServerOptions | None = None,
         service_options: ServiceOptions | None = None,
     ) -> None:
         if isinstance(task_hubs, str) or not task_hubs or not all(task_hubs):
             raise ValueError(f"task_hubs must be a sequence of at least one non-empty name, found {task_hubs!r}")
-        if synchronous.upper() not in SYNCHRONOUS:
-            raise ValueError(f"synchronous must be one of {', '.join(SYNCHRONOUS)}, found {synchronous!r}")
+        check_synchronous(synchronous.upper())
         self._database = database
         self._task_hubs = tuple(task_hubs)
         self._synchronous = synchronous.upper()
         self._server_options = server_options
         self._service_options = replace(service_options or ServiceOptions(), default_task_hub=self._task_hubs[0])
+        self._standby_seconds = standby_seconds
         self._lock = threading.Lock()
-        self._storage: SqliteStorage | None = None
+        self._is_stopping = threading.Event()
+        self._storage: Storage | None = None
         self._service: SchedulerService | None = None
         self._servers: list[GrpcServer] = []
 
-    def start(self) -> None:
+    def start(self, *, pause: Callable[[float], bool] | None = None) -> None:
         """Open the store and take up where it stands; does nothing if already started.
 
+        Args:
+            pause: how to wait for a store that another scheduler owns (``standby_seconds``): called with a number of
+                seconds, it returns after them, or returns True for giving up. By default :meth:`stop` ends the wait.
+
         Raises:
-            StorageUnusable: the file cannot be used, or another scheduler has it.
+            StorageUnusable: the store cannot be used, or another scheduler has it.
         """
+        self._is_stopping.clear()
         with self._lock:
             if self._service is not None:
                 return
-            storage = SqliteStorage(self._database, synchronous=self._synchronous)
+            storage = open_store(
+                self._database,
+                self._synchronous,
+                standby_seconds=self._standby_seconds,
+                pause=pause or self._is_stopping.wait,
+            )
             try:
                 for task_hub in self._task_hubs:
                     storage.add_task_hub(task_hub)
@@ -106,6 +123,7 @@ class Scheduler:
             TimeoutError: a write or a query is still under way; the store stays open until the process ends.
         """
         deadline = time.monotonic() + timeout
+        self._is_stopping.set()
         with self._lock:
             if self._service is None or self._storage is None:
                 return
@@ -165,7 +183,7 @@ class Scheduler:
         security = security or Security()
         security.check(host)
         guarded = security.guard(service, self._task_hubs[0])
-        server = GrpcServer(guarded, host, port, self._server_options, security.credentials())
+        server = GrpcServer(guarded, host, port, self._server_options, security.credentials(), service.outgoing())
         bound = server.start()
         with self._lock:
             if self._service is service:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 
@@ -27,6 +28,10 @@ class StopSignals:
     def give_up(self) -> None:
         """End the wait although no signal has come; any thread."""
         self._writer.send(bytes([_GIVEN_UP]))
+
+    def pause(self, seconds: float) -> bool:
+        """Wait so long; True as soon as :meth:`wait` would return."""
+        return bool(select.select([self._reader], [], [], seconds)[0])
 
     def wait(self) -> bool:
         """Return when one of the two signals has come (True), or somebody has given up (False)."""

@@ -10,14 +10,36 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from durabletask_scheduler.hub.entity_model import Entity
 from durabletask_scheduler.hub.model import Commit, HistoryRow, Instance
 from durabletask_scheduler.storage.entities import EntityFilter, EntitySummary, WaitingEntity
 
+SYNCHRONOUS = ("FULL", "NORMAL", "OFF")
+"""When a write may count as done: what each means is the store's."""
+
+
+def check_synchronous(level: str) -> None:
+    """Raise ValueError for what is none of these."""
+    if level not in SYNCHRONOUS:
+        raise ValueError(f"synchronous must be one of {', '.join(SYNCHRONOUS)}, found {level!r}")
+
 
 class StorageError(Exception):
-    """The store could not do it now (disk full, file gone, connection lost); nothing was written."""
+    """The store could not do it now (disk full, file gone, connection lost).
+
+    Nothing was written. Only if a connection was lost in the midst of a write is that not known; it is known, and seen
+    by every reader, as soon as the store can be read again.
+    """
+
+
+class StorageLost(StorageError):
+    """The store is no longer this scheduler's, and never will be again; whoever gets this has to end.
+
+    Another scheduler has taken over, or the store has lost writes that it had acknowledged. What this scheduler has in
+    memory is no longer what is stored. A scheduler that is started anew loads what is there.
+    """
 
 
 class StorageUnusable(Exception):
@@ -91,8 +113,35 @@ class LiveInstance:
     wake_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedInstance:
+    """An instance that was loaded among others.
+
+    Attributes:
+        history: its history rows, oldest first; None if it has more events than were wanted with it.
+    """
+
+    instance: Instance
+    history: list[HistoryRow] | None
+
+
 class Storage(ABC):
-    """One store of one scheduler."""
+    """One store of one scheduler.
+
+    Attributes:
+        confirm_seconds: how often :meth:`confirm` is to be called; 0 for never.
+    """
+
+    confirm_seconds: ClassVar[int] = 0
+
+    @abstractmethod
+    def confirm(self) -> None:
+        """Find out whether the store is still this scheduler's: without a write nothing else does.
+
+        Raises:
+            StorageLost: it is not.
+            StorageError: that cannot be found out now.
+        """
 
     @abstractmethod
     def last_key(self) -> int:
@@ -114,6 +163,22 @@ class Storage(ABC):
     @abstractmethod
     def load(self, task_hub: str, instance_id: str) -> Instance | None:
         """The instance with its open tasks and inbox, as after its last commit; None if there is none."""
+
+    def load_many(self, task_hub: str, instance_ids: Sequence[str], *, short: int) -> list[LoadedInstance]:
+        """Those of the instances that there are, in any order, each as :meth:`load` gives it.
+
+        A store whose statements cost more than their rows does this with a few statements for all of them.
+
+        Args:
+            instance_ids: each at most once.
+            short: instances with at most so many events (``event_count``) come with their history.
+        """
+        found = [self.load(task_hub, instance_id) for instance_id in instance_ids]
+        return [
+            LoadedInstance(one, self.history(one.key) if one.event_count <= short else None)
+            for one in found
+            if one is not None
+        ]
 
     @abstractmethod
     def load_key(self, key: int) -> Instance | None:

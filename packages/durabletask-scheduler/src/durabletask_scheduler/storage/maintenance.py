@@ -11,28 +11,9 @@ from pathlib import Path
 
 from durabletask_scheduler.storage import StorageError, StorageUnusable
 from durabletask_scheduler.storage.ownership import Ownership
+from durabletask_scheduler.storage.rules import MOST, broken_rules
 from durabletask_scheduler.storage.sqlite_file import connect, schema_version, unusable
 from durabletask_scheduler.storage.statements import statements
-
-_FINDINGS = {
-    "unknown_hub": "instance row {0} belongs to task hub {1}, which does not exist",
-    "orphan_started": "a started event belongs to instance row {1}, which does not exist",
-    "orphan_history": "history row {0} belongs to instance row {1}, which does not exist",
-    "orphan_task": "open task {0} belongs to instance row {1}, which does not exist",
-    "orphan_inbox": "inbox row {0} belongs to instance row {1}, which does not exist",
-    "unknown_hub_of_entity": "entity row {0} belongs to task hub {1}, which does not exist",
-    "orphan_entity_inbox": "entity inbox row {0} belongs to entity row {1}, which does not exist",
-    "half_a_lock": "entity {1!r} (row {0}) has the time of a lock without its owner, or the other way round",
-    "dead_owner": "entity {1!r} (row {0}) is locked by an execution that is over",
-    "no_started": "instance {1!r} (row {0}) is not finished and has no started event",
-    "no_completed": "instance {1!r} (row {0}) is finished and lacks its completed event or its time",
-    "completed_but_live": "instance {1!r} (row {0}) is not finished and has a completed event or its time",
-    "open_at_end": "instance {1!r} is finished and has an open task (row {0})",
-    "inbox_at_end": "instance {1!r} is finished and has an event waiting (inbox row {0})",
-    "task_without_history": "open task {0} of instance {1!r} has no history row of its scheduling",
-    "event_count": "instance row {0} counts its events wrongly: {1}",
-}
-_MOST = 100
 
 
 def backup(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -74,16 +55,10 @@ def check(path: str | os.PathLike[str]) -> list[str]:
     with _open(Path(path), read_only=True) as connection:
         try:
             connection.execute("BEGIN")
-            damage = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_MOST})") if row[0] != "ok"]
-            return damage or list(_broken_rules(connection))
+            damage = [row[0] for row in connection.execute(f"PRAGMA integrity_check({MOST})") if row[0] != "ok"]
+            return damage or list(broken_rules(connection.execute))
         except sqlite3.DatabaseError as error:
             return [f"the file is damaged ({error}); restore a backup"]
-
-
-def _broken_rules(connection: sqlite3.Connection) -> Iterator[str]:
-    for name, statement in statements("sqlite", "check").items():
-        for row in connection.execute(statement).fetchmany(_MOST):
-            yield _FINDINGS[name].format(*row)
 
 
 @dataclass(frozen=True, slots=True)

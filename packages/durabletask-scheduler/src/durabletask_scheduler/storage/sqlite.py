@@ -8,31 +8,30 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from durabletask_scheduler.hub.entity_model import Entity
 from durabletask_scheduler.hub.model import Commit, HistoryRow, Instance
 from durabletask_scheduler.storage import (
-    EVERY_INSTANCE,
-    InstanceFilter,
-    InstanceSummary,
     LiveInstance,
-    Storage,
+    LoadedInstance,
     StorageError,
+    check_synchronous,
     sqlite_changes,
-    sqlite_entities,
 )
-from durabletask_scheduler.storage.entities import EntityFilter, EntitySummary, WaitingEntity
+from durabletask_scheduler.storage.changes import Hubs
+from durabletask_scheduler.storage.entities import WaitingEntity
+from durabletask_scheduler.storage.entity_rows import entity_from
 from durabletask_scheduler.storage.group import net_effect
+from durabletask_scheduler.storage.pages import Pages, Query
+from durabletask_scheduler.storage.queries import QueriedStorage
+from durabletask_scheduler.storage.rows import EVENT_COUNT, KEY, Row, instance_from, loaded_from
 from durabletask_scheduler.storage.sqlite_connections import Connections, FileConnections, MemoryConnections
-from durabletask_scheduler.storage.sqlite_pages import Query, completed_page, counted, created_page
-from durabletask_scheduler.storage.sqlite_rows import Row, instance_from, summary_from
+from durabletask_scheduler.storage.sqlite_rows import tags_from, tags_text, with_tags
 from durabletask_scheduler.storage.statements import statements
 
-SYNCHRONOUS = ("FULL", "NORMAL", "OFF")
-
 _READ = statements("sqlite", "read")
-_ENTITIES = sqlite_entities.SQL
+_ENTITIES = statements("sqlite", "entities")
 
 # A value that SQLite cannot hold is treated like a disk that cannot: the group is refused, the store stays usable.
 _ERRORS = (sqlite3.Error, OverflowError, UnicodeError)
@@ -40,14 +39,7 @@ _ERRORS = (sqlite3.Error, OverflowError, UnicodeError)
 Change = TypeVar("Change")
 
 
-class _Hubs(dict[str, int]):
-    """Keys of the task hubs by name."""
-
-    def __missing__(self, task_hub: str) -> NoReturn:
-        raise StorageError(f"there is no task hub {task_hub!r} in the store; add it first")
-
-
-class SqliteStorage(Storage):
+class SqliteStorage(QueriedStorage):
     """A store in one SQLite file, or in memory.
 
     Args:
@@ -63,12 +55,17 @@ class SqliteStorage(Storage):
         ValueError: ``synchronous`` is something else.
     """
 
+    pages = Pages(statements("sqlite", "page"), tags_text, tags_from)
+    entity_sql = _ENTITIES
+
     def __init__(self, path: str | os.PathLike[str], *, synchronous: str = "FULL") -> None:
-        if synchronous not in SYNCHRONOUS:
-            raise ValueError(f"synchronous must be one of {', '.join(SYNCHRONOUS)}, not {synchronous!r}")
+        check_synchronous(synchronous)
         in_memory = os.fspath(path) == ":memory:"
         self._connections: Connections = MemoryConnections() if in_memory else FileConnections(Path(path), synchronous)
-        self._hubs = _Hubs(self._rows("task_hubs"))
+        self._hubs = Hubs(self._rows("task_hubs"))
+
+    def confirm(self) -> None:
+        """The lock on the file lasts as long as this process."""
 
     def write(self, commits: Sequence[Commit]) -> None:
         self._commit(sqlite_changes.apply, net_effect(commits))
@@ -76,7 +73,7 @@ class SqliteStorage(Storage):
     def add_task_hub(self, task_hub: str) -> None:
         if task_hub not in self._hubs:
             self._commit(sqlite_changes.add_task_hub, task_hub)
-            self._hubs = _Hubs(self._rows("task_hubs"))
+            self._hubs = Hubs(self._rows("task_hubs"))
 
     def last_key(self) -> int:
         return int(self._rows("last_key")[0][0])
@@ -92,7 +89,20 @@ class SqliteStorage(Storage):
                 return None
             tasks = connection.execute(_READ["open_tasks"], (key,)).fetchall()
             inbox = connection.execute(_READ["inbox"], (key,)).fetchall()
-        return instance_from(row, tasks, inbox)
+        return instance_from(with_tags(row), tasks, inbox)
+
+    def load_many(self, task_hub: str, instance_ids: Sequence[str], *, short: int) -> list[LoadedInstance]:
+        with self._snapshot() as connection:
+            wanted = (task_hub, json.dumps(list(instance_ids)))
+            rows = connection.execute(_READ["instances_by_id"], wanted).fetchall()
+            if not rows:
+                return []
+            keys = json.dumps([row[KEY] for row in rows])
+            tasks = connection.execute(_READ["open_tasks_of_many"], (keys,)).fetchall()
+            inbox = connection.execute(_READ["inbox_of_many"], (keys,)).fetchall()
+            brief = json.dumps([row[KEY] for row in rows if row[EVENT_COUNT] <= short])
+            history = connection.execute(_READ["history_of_many"], (brief,)).fetchall()
+        return loaded_from([with_tags(row) for row in rows], tasks, inbox, history, short)
 
     def live(self) -> Iterator[LiveInstance]:
         return (LiveInstance(*row) for row in self._rows("live"))
@@ -112,48 +122,18 @@ class SqliteStorage(Storage):
     def children(self, task_hub: str, parent_instance_id: str) -> list[str]:
         return [row[0] for row in self._rows("children", (task_hub, parent_instance_id))]
 
-    def query(
-        self, task_hub: str, where: InstanceFilter, *, limit: int, after: tuple[int, int] | None, payloads: bool
-    ) -> list[InstanceSummary]:
-        hub = self._hubs.get(task_hub, 0)
-        return self._page(created_page(hub, where, limit=limit, after=after, payloads=payloads))
-
-    def query_completed(
-        self, task_hub: str, where: InstanceFilter, *, limit: int, after: tuple[int, int] | None
-    ) -> list[InstanceSummary]:
-        return self._page(completed_page(self._hubs.get(task_hub, 0), where, limit=limit, after=after))
-
-    def counts(
-        self, task_hub: str, where: InstanceFilter = EVERY_INSTANCE, *, by_name: bool = False, by_version: bool = False
-    ) -> dict[tuple[int, str, str], int]:
-        hub = self._hubs.get(task_hub, 0)
-        query = counted(hub, where, by_name=by_name, by_version=by_version)
-        if query is None:
-            return {}
-        with self._snapshot() as connection:
-            rows = connection.execute(*query).fetchall()
-        return {(status, name, version): count for status, name, version, count in rows}
-
     def load_entity(self, task_hub: str, instance_id: str) -> Entity | None:
         with self._snapshot() as connection:
             row = connection.execute(_ENTITIES["entity_by_id"], (task_hub, instance_id)).fetchone()
             if row is None:
                 return None
             inbox = connection.execute(_ENTITIES["entity_inbox"], (row[0],)).fetchall()
-        return sqlite_entities.entity_from(row, inbox)
+        return entity_from(row, inbox)
 
     def waiting_entities(self) -> Iterator[WaitingEntity]:
         with self._snapshot() as connection:
             rows = connection.execute(_ENTITIES["waiting_entities"]).fetchall()
         return (WaitingEntity(*row) for row in rows)
-
-    def query_entities(
-        self, task_hub: str, where: EntityFilter, *, limit: int, after: str, states: bool
-    ) -> list[EntitySummary]:
-        query = sqlite_entities.page(self._hubs.get(task_hub, 0), where, limit=limit, after=after, states=states)
-        with self._snapshot() as connection:
-            rows = connection.execute(*query).fetchall()
-        return [sqlite_entities.summary_from(row) for row in rows]
 
     def task_hubs(self) -> list[str]:
         return [row[0] for row in self._rows("task_hubs")]
@@ -203,12 +183,10 @@ class SqliteStorage(Storage):
         finally:
             self._connections.give_back(connection)
 
-    def _page(self, query: Query | None) -> list[InstanceSummary]:
-        if query is None:
-            return []
+    def _answer(self, query: Query) -> list[Row]:
         with self._snapshot() as connection:
-            rows = connection.execute(*query).fetchall()
-        return [summary_from(row) for row in rows]
+            rows: list[Row] = connection.execute(*query).fetchall()
+        return rows
 
 
 def _unreadable(error: Exception) -> StorageError:

@@ -81,3 +81,6 @@ AND modified_at >= :modified_from
 
 -- name: where_modified_to
 AND modified_at <= :modified_to
+
+-- name: in_order
+ORDER BY instance_id LIMIT :limit

@@ -3,11 +3,11 @@
 
 -- name: page_of_created
 SELECT created_at AS at, key FROM instances INDEXED BY instances_by_status
-WHERE hub = :hub AND status = :status_{status} AND (created_at, key) > (:after_at, :after_key)
+WHERE hub = :hub AND status = :status_{status} AND (created_at, key) > (:after_at, :after_key) {conditions}
 
 -- name: page_of_completed
 SELECT completed_at AS at, key FROM instances INDEXED BY instances_by_completion
-WHERE hub = :hub AND completed_at > 0 AND (completed_at, key) > (:after_at, :after_key)
+WHERE hub = :hub AND completed_at > 0 AND (completed_at, key) > (:after_at, :after_key) {conditions}
 
 -- name: page_rows
 SELECT
@@ -27,11 +27,15 @@ CROSS JOIN instances AS i ON i.key = p.key
 LEFT JOIN started_events AS s ON s.instance_key = i.key
 ORDER BY p.at, p.key
 
--- Counts walk the same index; conditions and the groups come behind. A column that is not counted by is ''.
+-- Counts walk the same index. A column that is not counted by is ''.
 
 -- name: counted
 SELECT status, {name}, {version}, count(*) FROM instances INDEXED BY instances_by_status
-WHERE hub = :hub AND status IN ({statuses})
+WHERE hub = :hub AND status IN ({statuses}) {conditions}
+GROUP BY 1, 2, 3
+
+-- name: one_status
+:status_{status}
 
 -- Conditions that a filter adds.
 

@@ -31,6 +31,35 @@ CROSS JOIN task_hubs AS h ON h.key = i.hub
 LEFT JOIN started_events AS s ON s.instance_key = i.key
 WHERE i.key = ?;
 
+-- name: instances_by_id
+SELECT
+    i.key, h.name, i.instance_id, i.execution_id, i.name, i.version, i.status, i.created_at, i.updated_at,
+    coalesce(s.event, x''), i.scheduled_at, i.completed_at, i.completed, i.custom_status, i.tags,
+    i.parent_instance_id, i.parent_execution_id, i.parent_task_id, i.event_count, i.clock, i.trace_context
+FROM task_hubs AS h
+CROSS JOIN json_each(?2) AS wanted
+CROSS JOIN instances AS i ON i.hub = h.key AND i.instance_id = wanted.value
+LEFT JOIN started_events AS s ON s.instance_key = i.key
+WHERE h.name = ?1;
+
+-- name: open_tasks_of_many
+SELECT t.instance_key, t.key, t.kind, t.task_id, t.history_key, t.due_at, t.target
+FROM json_each(?) AS wanted
+CROSS JOIN open_tasks AS t ON t.instance_key = wanted.value
+ORDER BY t.key;
+
+-- name: inbox_of_many
+SELECT n.instance_key, n.key, n.event
+FROM json_each(?) AS wanted
+CROSS JOIN inbox AS n ON n.instance_key = wanted.value
+ORDER BY n.key;
+
+-- name: history_of_many
+SELECT r.instance_key, r.key, r.instance_key, r.events, r.count
+FROM json_each(?) AS wanted
+CROSS JOIN history AS r ON r.instance_key = wanted.value
+ORDER BY r.key;
+
 -- name: open_tasks
 SELECT key, kind, task_id, history_key, due_at, target FROM open_tasks WHERE instance_key = ? ORDER BY key;
 

@@ -1,4 +1,4 @@
--- Each statement finds what must not be: rows of (key, what it concerns).
+-- Each statement finds what must not be, in any store: rows of (key, what it concerns).
 
 -- name: unknown_hub
 SELECT key, hub FROM instances WHERE hub NOT IN (SELECT key FROM task_hubs)
@@ -73,7 +73,7 @@ FROM (
     SELECT
         i.key, i.instance_id, i.event_count,
         coalesce((SELECT sum(r.count) + 1 FROM history AS r WHERE r.instance_key = i.key), 0)
-        + (length(i.completed) > 0) AS expected
+        + CASE WHEN length(i.completed) > 0 THEN 1 ELSE 0 END AS expected
     FROM instances AS i
-)
+) AS counted
 WHERE event_count <> expected

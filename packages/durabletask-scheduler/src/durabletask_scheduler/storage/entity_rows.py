@@ -1,9 +1,8 @@
-"""Entities in the SQLite store: rows to nouns and back, and pages. The order of columns is that of entities.sql."""
+"""Entities in a store: rows to nouns and back, and pages. The order of columns is that of entities.sql."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -11,12 +10,8 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_scheduler.hub.entity_model import Entity, Lock, Queued, Sender
 from durabletask_scheduler.storage.entities import EntityFilter, EntitySelection, EntitySummary
 from durabletask_scheduler.storage.entity_group import EntityEffect
-from durabletask_scheduler.storage.sqlite_pages import after_prefix
-from durabletask_scheduler.storage.statements import statements
-
-Row = tuple[Any, ...]
-
-SQL = statements("sqlite", "entities")
+from durabletask_scheduler.storage.pages import Query, after_prefix
+from durabletask_scheduler.storage.rows import Row
 
 _SELECTIONS = {
     EntitySelection.WITH_STATE: "where_with_state",
@@ -26,28 +21,27 @@ _SELECTIONS = {
 _CONDITIONS = ("id_from", "id_to", "modified_from", "modified_to")
 
 
-def apply(effect: EntityEffect, connection: sqlite3.Connection, hubs: Mapping[str, int]) -> None:
-    """Change the rows, within the transaction that is open."""
+def entity_steps(effect: EntityEffect, hubs: Mapping[str, int]) -> Iterator[tuple[str, Iterable[Row]]]:
+    """Names of statements and the rows they run over, in order."""
     if effect.deleted:
-        connection.executemany(SQL["delete_entity_inbox"], zip(effect.deleted))
-        connection.executemany(SQL["delete_entity"], zip(effect.deleted))
+        yield "delete_entity_inbox", zip(effect.deleted)
+        yield "delete_entity", zip(effect.deleted)
     if effect.created:
         created = [
             (*_changing_columns(entity), entity.key, hubs[entity.task_hub], entity.instance_id)
             for entity in effect.created.values()
         ]
-        connection.executemany(SQL["insert_entity"], created)
+        yield "insert_entity", created
     if effect.updated:
-        updated = [(*_changing_columns(entity), key) for key, entity in effect.updated.items()]
-        connection.executemany(SQL["update_entity"], updated)
+        yield "update_entity", [(*_changing_columns(entity), key) for key, entity in effect.updated.items()]
     if effect.inbox_removed:
-        connection.executemany(SQL["remove_entity_inbox"], zip(effect.inbox_removed))
+        yield "remove_entity_inbox", zip(effect.inbox_removed)
     if effect.inbox_added:
         waiting = [
             (row.key, row.entity_key, row.due_at, row.sender.instance_id, row.sender.execution_id, row.event)
             for row in effect.inbox_added.values()
         ]
-        connection.executemany(SQL["add_entity_inbox"], waiting)
+        yield "add_entity_inbox", waiting
 
 
 def _changing_columns(entity: Entity) -> Row:
@@ -77,8 +71,14 @@ def entity_from(row: Row, inbox: Iterable[Row]) -> Entity:
     return entity
 
 
-def page(hub: int, where: EntityFilter, *, limit: int, after: str, states: bool) -> tuple[str, dict[str, Any]]:
-    """Statement and parameters of a page in the order of ids."""
+def entity_page(
+    sql: Mapping[str, str], hub: int, where: EntityFilter, *, limit: int, after: str, states: bool
+) -> Query:
+    """Statement and parameters of a page in the order of ids.
+
+    Args:
+        sql: the store's statements about entities.
+    """
     wanted = {
         "id_from": where.id_prefix or None,
         "id_to": after_prefix(where.id_prefix),
@@ -86,14 +86,14 @@ def page(hub: int, where: EntityFilter, *, limit: int, after: str, states: bool)
         "modified_to": where.modified_to or None,
     }
     parameters: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
-    parts = [SQL["page_of_entities"].replace("{state}", "state" if states else "NULL")]
+    parts = [sql["page_of_entities"].replace("{state}", "state" if states else "NULL")]
     if where.selection in _SELECTIONS:
-        parts.append(SQL[_SELECTIONS[where.selection]])
-    parts.extend(SQL[f"where_{name}"] for name in _CONDITIONS if name in parameters)
-    parts.append("ORDER BY instance_id LIMIT :limit")
+        parts.append(sql[_SELECTIONS[where.selection]])
+    parts.extend(sql[f"where_{name}"] for name in _CONDITIONS if name in parameters)
+    parts.append(sql["in_order"])
     return " ".join(parts), {"hub": hub, "limit": limit, "after": after, **parameters}
 
 
-def summary_from(row: Row) -> EntitySummary:
+def entity_summary_from(row: Row) -> EntitySummary:
     instance_id, modified_at, backlog, has_state, state, *lock = row
     return EntitySummary(instance_id, modified_at, backlog, bool(has_state), state, _lock_from(*lock))

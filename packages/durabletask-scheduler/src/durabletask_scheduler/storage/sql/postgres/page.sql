@@ -1,0 +1,75 @@
+-- A page is made of rows found in order (page_of_created for each status, merged by UNION ALL, or
+-- page_of_completed), and page_rows around them.
+
+-- name: page_of_created
+(
+    SELECT created_at AS at, key FROM instances
+    WHERE
+        hub = %(hub)s AND status = %(status_{status})s AND (created_at, key) > (%(after_at)s, %(after_key)s) {conditions}
+    ORDER BY created_at, key LIMIT %(limit)s
+)
+
+-- name: page_of_completed
+SELECT completed_at AS at, key FROM instances
+WHERE
+    hub = %(hub)s AND completed_at > 0 AND (completed_at, key) > (%(after_at)s, %(after_key)s) {conditions}
+
+-- name: page_rows
+SELECT
+    i.key, i.instance_id, i.execution_id, i.name, i.version, i.status, i.created_at, i.updated_at,
+    i.scheduled_at, i.completed_at, i.custom_status, i.tags, i.parent_instance_id, ''::bytea, ''::bytea
+FROM (SELECT at, key FROM ({page}) AS found ORDER BY at, key LIMIT %(limit)s) AS p
+JOIN instances AS i ON i.key = p.key
+ORDER BY p.at, p.key
+
+-- name: page_rows_with_payloads
+SELECT
+    i.key, i.instance_id, i.execution_id, i.name, i.version, i.status, i.created_at, i.updated_at,
+    i.scheduled_at, i.completed_at, i.custom_status, i.tags, i.parent_instance_id,
+    coalesce(s.event, ''), i.completed
+FROM (SELECT at, key FROM ({page}) AS found ORDER BY at, key LIMIT %(limit)s) AS p
+JOIN instances AS i ON i.key = p.key
+LEFT JOIN started_events AS s ON s.instance_key = i.key
+ORDER BY p.at, p.key
+
+-- Counts walk the same index. A column that is not counted by is ''.
+
+-- name: counted
+SELECT status, {name}, {version}, count(*) FROM instances
+WHERE hub = %(hub)s AND status IN ({statuses}) {conditions}
+GROUP BY 1, 2, 3
+
+-- name: one_status
+%(status_{status})s
+
+-- Conditions that a filter adds.
+
+-- name: where_created_to
+AND created_at < %(created_to)s
+
+-- name: where_created_from
+AND created_at >= %(created_from)s
+
+-- name: where_completed_to
+AND completed_at < %(completed_to)s
+
+-- name: where_completed_from
+AND completed_at >= %(completed_from)s
+
+-- name: where_id_from
+AND instance_id >= %(id_from)s
+
+-- name: where_id_to
+AND instance_id < %(id_to)s
+
+-- name: where_name
+AND name = %(name)s
+
+-- name: where_version
+AND coalesce(version, '') = %(version)s
+
+-- name: where_tags
+AND tags @> %(tags)s
+
+-- name: where_statuses
+AND status IN ({statuses})
