@@ -11,13 +11,13 @@ import pytest
 from durabletask.transport.alarm import AlarmClock
 from durabletask.transport.completions import (
     MAXIMUM_IN_FLIGHT,
-    MAXIMUM_PACKED_CALLS,
     Delivery,
     Outbox,
     Refusal,
     RetryDelays,
 )
-from durabletask.transport.packing import MOST_BYTES
+from durabletask.transport.frames import MAXIMUM_UNSETTLED, AnswerFrames
+from durabletask_proto import additions
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from google.protobuf.wrappers_pb2 import StringValue
@@ -214,108 +214,133 @@ def test_the_server_s_own_thread_is_used_for_good_news_only(
     assert settled.get(timeout=PATIENCE) is on_server_thread
 
 
-class Packing:
-    """An outbox to a server that takes packs, all of whose calls are taken by one delivery each."""
+class Riding:
+    """An outbox whose answers leave by a stream; nothing iterates over its frames but the test."""
 
-    def __init__(self, clock: AlarmClock, kind: type[ScriptedCall] = ScriptedCall) -> None:
-        self.wire = Wire(kind)
+    def __init__(self, clock: AlarmClock) -> None:
+        self.wire = Wire()
         self.settled: queue.SimpleQueue[tuple[int, Refusal | None]] = queue.SimpleQueue()
         self.outbox = Outbox(self.wire.call, clock, LOGGER, QUICK)
-        self.outbox.pack(True)
-        for number in range(MAXIMUM_PACKED_CALLS):
-            self.send(-1 - number)
-        self.under_way = [self.wire.next() for _ in range(MAXIMUM_PACKED_CALLS)]
+        self.frames = self.board()
 
-    def send(self, number: int, message: Any = None, method: str = "CompleteActivityTask") -> None:
+    def board(self) -> AnswerFrames[Delivery]:
+        frames: AnswerFrames[Delivery] = AnswerFrames(pb.GetWorkItemsRequest(), "orders")
+        self.outbox.ride(frames)
+        opening = next(frames)
+        assert opening.HasField("open") and opening.taskHub == "orders" and not opening.answers
+        return frames
+
+    def send(self, number: int, message: Any = None, method: str = "CompleteActivityTask", tries: int = 10) -> None:
         message = pb.ActivityResponse(taskId=number) if message is None else message
-        self.outbox.send(Delivery(method, message, lambda refusal: self.settled.put((number, refusal))))
-
-    def gathered(self) -> ScriptedCall:
-        """The call that starts when one of those under way ends."""
-        self.under_way.pop().end(grpc.StatusCode.OK)
-        assert self.settled.get(timeout=PATIENCE)[0] < 0
-        return self.wire.next()
+        self.outbox.send(Delivery(method, message, lambda refusal: self.settled.put((number, refusal)), tries))
 
     def outcomes(self, count: int) -> dict[int, Refusal | None]:
         return dict(self.settled.get(timeout=PATIENCE) for _ in range(count))
 
 
-@pytest.mark.parametrize("kind", [ScriptedCall, PromptCall])
-def test_what_gathers_while_calls_are_under_way_shares_the_next_one(
-    clock: AlarmClock, kind: type[ScriptedCall]
-) -> None:
-    packing = Packing(clock, kind)
-    packing.send(1)
-    packing.send(2, pb.OrchestratorResponse(instanceId="a"), "CompleteOrchestratorTask")
-    packing.send(3, pb.EntityBatchResult(completionToken="t"), "CompleteEntityTask")
-    call = packing.gathered()
-    assert call.method == "CompleteWorkItems"
-    assert [answer.WhichOneof("answer") for answer in call.message.answers] == ["activity", "turn", "batch"]
-    assert call.message.answers[1].turn.instanceId == "a"
-
-    not_found = grpc.StatusCode.NOT_FOUND
-    refused = additions_pb.Refusal(index=1, code=not_found.value[0], message="no hub")
-    call.response = additions_pb.CompleteWorkItemsResponse(refusals=[refused])
-    call.end(grpc.StatusCode.OK)
-
-    assert packing.outcomes(3) == {1: None, 2: Refusal(not_found, "no hub"), 3: None}
+def numbers_of(frame: additions_pb.WorkerFrame) -> list[int]:
+    return [answer.number for answer in frame.answers]
 
 
-def test_a_pack_that_is_lost_is_sent_again(clock: AlarmClock) -> None:
-    packing = Packing(clock)
-    packing.send(1)
-    packing.send(2)
-    packing.gathered().end(grpc.StatusCode.UNAVAILABLE, "gone")
-
-    tasks: list[int] = []
-    while len(tasks) < 2:
-        call = packing.wire.next()
-        is_pack = call.method == "CompleteWorkItems"
-        tasks += [answer.activity.taskId for answer in call.message.answers] if is_pack else [call.message.taskId]
-        call.response = additions_pb.CompleteWorkItemsResponse()
-        call.end(grpc.StatusCode.OK)
-
-    assert sorted(tasks) == [1, 2]
-    assert packing.outcomes(2) == {1: None, 2: None}
+def tasks_of(frame: additions_pb.WorkerFrame) -> list[int]:
+    return [answer.activity.taskId for answer in frame.answers]
 
 
-@pytest.mark.parametrize(
-    "code", [grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT]
-)
-def test_a_pack_refused_as_a_whole_is_sent_one_by_one(clock: AlarmClock, code: grpc.StatusCode) -> None:
-    """Else the size of the pack, or a server that does not know it, would fail what is in it."""
-    packing = Packing(clock)
-    packing.send(1)
-    packing.send(2)
-    packing.gathered().end(code, "Received message larger than max (2 vs. 1)")
-    for call in packing.under_way:
-        call.end(grpc.StatusCode.OK)
+class TestRidingOnAStream:
+    def test_what_gathers_leaves_in_one_frame(self, clock: AlarmClock) -> None:
+        riding = Riding(clock)
+        riding.send(1)
+        riding.send(2, pb.OrchestratorResponse(instanceId="a"), "CompleteOrchestratorTask")
+        riding.send(3, pb.EntityBatchResult(completionToken="t"), "CompleteEntityTask")
+        frame = next(riding.frames)
+        assert [answer.WhichOneof("answer") for answer in frame.answers] == ["activity", "turn", "batch"]
+        assert frame.answers[1].turn.instanceId == "a"
+        assert len(set(numbers_of(frame))) == 3 and not frame.HasField("open")
+        assert riding.wire.started.empty() and riding.settled.empty()
 
-    alone = [packing.wire.next() for _ in range(2)]
-    for call in alone:
-        call.end(grpc.StatusCode.OK)
+    def test_an_answer_is_delivered_when_the_scheduler_says_so_and_tried_again_if_its_refusal_passes(
+        self, clock: AlarmClock
+    ) -> None:
+        riding = Riding(clock)
+        for number in (1, 2, 3):
+            riding.send(number)
+        first, second, third = numbers_of(next(riding.frames))
+        lasting, passing = (code.value[0] for code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE))
+        refusals = [
+            additions_pb.Refusal(index=second, code=lasting, message="no hub"),
+            additions_pb.Refusal(index=third, code=passing, message="full"),
+        ]
+        riding.outbox.settle(additions_pb.SchedulerFrame(taken=[first], refusals=refusals))
+        assert riding.outcomes(2) == {1: None, 2: Refusal(grpc.StatusCode.NOT_FOUND, "no hub")}
+        again = next(riding.frames)
+        assert tasks_of(again) == [3] and numbers_of(again) != [third]
+        riding.outbox.settle(additions_pb.SchedulerFrame(taken=numbers_of(again)))
+        assert riding.outcomes(1) == {3: None}
 
-    assert [call.method for call in alone] == ["CompleteActivityTask"] * 2
-    assert {number: refusal for number, refusal in packing.outcomes(5).items() if number > 0} == {1: None, 2: None}
+    def test_what_a_stream_leaves_unsettled_goes_by_calls_at_once(self, clock: AlarmClock) -> None:
+        riding = Riding(clock)
+        riding.send(1)
+        riding.send(2)
+        sent = next(riding.frames)
+        riding.send(3)
+        riding.outbox.settle(additions_pb.SchedulerFrame(taken=numbers_of(sent)[:1]))
+        riding.outbox.ride(None)
+        riding.outbox.settle(additions_pb.SchedulerFrame(taken=numbers_of(sent)))
+        calls = [riding.wire.next(), riding.wire.next()]
+        assert [call.message.taskId for call in calls] == [2, 3]
+        assert riding.outcomes(1) == {1: None} and riding.settled.empty()
+        for call in calls:
+            call.end(grpc.StatusCode.OK)
+        assert riding.outcomes(2) == {2: None, 3: None}
+        assert list(riding.frames) == []
 
+    def test_a_call_that_failed_is_tried_again_by_the_next_stream(self, clock: AlarmClock) -> None:
+        riding = Riding(clock)
+        riding.send(1)
+        riding.outbox.ride(None)
+        call = riding.wire.next()
+        frames = riding.board()
+        call.end(grpc.StatusCode.UNAVAILABLE, "gone")
+        frame = next(frames)
+        riding.outbox.settle(additions_pb.SchedulerFrame(taken=numbers_of(frame)))
+        assert riding.outcomes(1) == {1: None}
 
-def test_a_pack_stays_below_its_size_and_abandonments_travel_by_themselves(clock: AlarmClock) -> None:
-    packing = Packing(clock)
-    large = StringValue(value="x" * (MOST_BYTES // 2))
-    for number in (1, 2, 3):
-        packing.send(number, pb.ActivityResponse(taskId=number, result=large))
-    packing.send(4, pb.AbandonActivityTaskRequest(completionToken="t"), "AbandonTaskActivityWorkItem")
-    packing.send(5)
-    packing.send(6)
+    def test_what_fits_no_frame_goes_by_a_call(self, clock: AlarmClock) -> None:
+        riding = Riding(clock)
+        large = StringValue(value="x" * additions.MOST_FRAME_BYTES)
+        riding.send(1, pb.ActivityResponse(taskId=1, result=large))
+        riding.send(2, pb.AbandonActivityTaskRequest(completionToken="t"), "AbandonTaskActivityWorkItem")
+        assert [riding.wire.next().method for _ in range(2)] == ["CompleteActivityTask", "AbandonTaskActivityWorkItem"]
 
-    calls = [packing.gathered() for _ in range(MAXIMUM_PACKED_CALLS)]
+    def test_a_frame_stays_below_its_size(self, clock: AlarmClock) -> None:
+        riding = Riding(clock)
+        third = StringValue(value="x" * (additions.MOST_FRAME_BYTES // 3))
+        for number in range(1, 6):
+            riding.send(number, pb.ActivityResponse(taskId=number, result=third))
+        frames = [next(riding.frames) for _ in range(3)]
+        assert [tasks_of(frame) for frame in frames] == [[1, 2], [3, 4], [5]]
+        assert all(frame.ByteSize() <= additions.MOST_FRAME_BYTES for frame in frames)
 
-    assert [call.method for call in calls] == [
-        "CompleteActivityTask",
-        "CompleteActivityTask",
-        "CompleteActivityTask",
-        "AbandonTaskActivityWorkItem",
-    ]
+    def test_what_is_unsettled_is_bounded_and_the_rest_follows(self, clock: AlarmClock) -> None:
+        riding = Riding(clock)
+        for number in range(MAXIMUM_UNSETTLED + 2):
+            riding.send(number)
+        sent = next(riding.frames)
+        assert len(sent.answers) == MAXIMUM_UNSETTLED
+        next_frame: queue.SimpleQueue[additions_pb.WorkerFrame] = queue.SimpleQueue()
+        threading.Thread(target=lambda: next_frame.put(next(riding.frames)), daemon=True).start()
+        riding.outbox.settle(additions_pb.SchedulerFrame(taken=numbers_of(sent)[:1]))
+        assert tasks_of(next_frame.get(timeout=PATIENCE)) == [MAXIMUM_UNSETTLED]
+
+    def test_closing_ends_the_frames_and_settles_nothing(self, clock: AlarmClock) -> None:
+        riding = Riding(clock)
+        riding.send(1)
+        ended: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
+        next(riding.frames)
+        threading.Thread(target=lambda: ended.put(list(riding.frames)), daemon=True).start()
+        riding.outbox.close()
+        assert ended.get(timeout=PATIENCE) == []
+        assert riding.settled.empty() and riding.wire.started.empty()
 
 
 class Neighbour:
@@ -342,7 +367,6 @@ class TestServerInThisProcess:
     def outbox(self, clock: AlarmClock, neighbour: Neighbour) -> tuple[Outbox, Wire]:
         wire = Wire()
         outbox = Outbox(wire.call, clock, LOGGER, QUICK)
-        outbox.pack(True)
         outbox.hand_over(neighbour.take)
         return outbox, wire
 

@@ -322,6 +322,129 @@ def test_a_thread_steps_aside_before_each_message_it_takes() -> None:
     assert log == ["aside", "one", "aside", "two"]
 
 
+class TestBriefWork:
+    """What a thread does as soon as it has taken the message that brought it."""
+
+    def serve(self, lane: Lane, stream: Messages, take: Callable[[Any], None]) -> Reader:
+        """A reader that is held up, so that all is taken by members."""
+        reader = Reader(lane, stream, take)
+        lane.call_first(lambda _: True)
+        return reader
+
+    def help_as_member(self, lane: Lane) -> threading.Thread:
+        def run() -> None:
+            lane.join()
+            lane.send(lambda: None)
+            lane.answered(busy=False)
+
+        return on_a_thread("helper", run)
+
+    def test_it_is_done_before_the_scheduler_finishes_what_it_came_of(self) -> None:
+        lane, stream, log = Lane(), Messages(), list[str]()
+
+        def take(message: str) -> None:
+            log.append(message)
+            assert lane.do_soon(lambda: log.append(f"work of {message}"))
+
+        reader = self.serve(lane, stream, take)
+
+        def help_once(between: Callable[[], bool]) -> None:
+            between()
+            log.append("finish")
+
+        reader.scheduler.help = help_once  # type: ignore[method-assign]
+        stream.send("one")
+        stream.send("two")
+        self.help_as_member(lane).join(WAIT)
+        assert log == ["one", "work of one", "two", "work of two", "finish"]
+        stream.end()
+        assert reader.ended() is None
+
+    def test_a_thread_that_takes_no_message_refuses_it(self) -> None:
+        lane, stream, refused = Lane(), Messages(), list[bool]()
+        reader = self.serve(lane, stream, lambda _: None)
+
+        def run() -> None:
+            lane.join()
+            refused.append(lane.do_soon(lambda: None))
+
+        on_a_thread("member", run).join(WAIT)
+        stream.end()
+        reader.ended()
+        assert refused == [False]
+
+    def test_a_thread_takes_one_piece_for_each_message(self) -> None:
+        lane, stream, taken = Lane(), Messages(), list[bool]()
+
+        def take(_: Any) -> None:
+            taken.extend([lane.do_soon(lambda: None), lane.do_soon(lambda: None)])
+
+        reader = self.serve(lane, stream, take)
+        stream.send("one")
+        self.help_as_member(lane).join(WAIT)
+        stream.end()
+        reader.ended()
+        assert taken == [True, False]
+
+    def test_while_it_blocks_others_are_called_for_the_messages_behind_it(self) -> None:
+        lane, stream = Lane(), Messages()
+        go_on, second = threading.Event(), threading.Event()
+
+        def block() -> None:
+            assert go_on.wait(WAIT)
+
+        def take(message: str) -> None:
+            if message == "blocks":
+                assert lane.do_soon(block)
+            else:
+                second.set()
+
+        def call(work: Callable[[], None]) -> bool:
+            on_a_thread("another", work)
+            return True
+
+        reader = Reader(lane, stream, take)
+        lane.call_first(call)
+
+        def hand_out(between: Callable[[], bool]) -> None:
+            # As the scheduler does on a lent thread: nobody is called for what that thread will find itself.
+            if threading.current_thread().name == "helper":
+                stream.send("blocks")
+                stream.send("next")
+                between()
+
+        reader.scheduler.help = hand_out  # type: ignore[method-assign]
+        helper = self.help_as_member(lane)
+        taken = second.wait(WAIT)
+        go_on.set()
+        helper.join(WAIT)
+        stream.end()
+        assert reader.ended() is None
+        assert taken
+
+    def test_the_scheduler_gets_its_turn_after_a_while(self) -> None:
+        lane, stream, done = Lane(), Messages(), list[int]()
+
+        def take(number: int) -> None:
+            lane.do_soon(lambda: done.append(number) or threading.Event().wait(0.001) or None)
+
+        reader = self.serve(lane, stream, take)
+        rounds: list[int] = []
+
+        def help_all(between: Callable[[], bool]) -> None:
+            while between():
+                rounds.append(len(done))
+
+        reader.scheduler.help = help_all  # type: ignore[method-assign]
+        for number in range(20):
+            stream.send(number)
+        self.help_as_member(lane).join(WAIT)
+        stream.end()
+        reader.ended()
+        assert done == list(range(20))
+        assert len(rounds) > 3 and rounds[0] < 10
+
+
 class TestAnswers:
     """How a thread makes its calls, and what it owes the scheduler for that."""
 

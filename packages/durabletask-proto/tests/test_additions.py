@@ -29,7 +29,7 @@ def test_the_stub_calls_the_paths_of_the_service() -> None:
             self.paths.append(path)
             return object()
 
-        unary_stream = unary_unary
+        unary_stream = stream_stream = unary_unary
 
     channel = Channel()
     additions_pb_grpc.SchedulerAdditionsStub(channel)  # type: ignore[call-overload]

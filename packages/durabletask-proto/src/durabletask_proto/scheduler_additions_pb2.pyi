@@ -79,7 +79,7 @@ class Refusal(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """of the part"""
+    """of the part; its number, if it has one"""
     code: _builtins.int
     """the status code of gRPC"""
     message: _builtins.str
@@ -211,32 +211,46 @@ class InstanceCount(_message.Message):
 Global___InstanceCount: _TypeAlias = InstanceCount  # noqa: Y015
 
 @_typing.final
-class CompleteWorkItemsRequest(_message.Message):
+class WorkerFrame(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    OPEN_FIELD_NUMBER: _builtins.int
+    TASKHUB_FIELD_NUMBER: _builtins.int
     ANSWERS_FIELD_NUMBER: _builtins.int
+    taskHub: _builtins.str
+    @_builtins.property
+    def open(self) -> _orchestrator_service_pb2.GetWorkItemsRequest:
+        """In the first frame, and only there: what is asked for, and the task hub that the answer to Hello named, so that
+        a call which lacks the metadata of the others is refused.
+        """
+
     @_builtins.property
     def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkItemAnswer]: ...
     def __init__(
         self,
         *,
+        open: _orchestrator_service_pb2.GetWorkItemsRequest | None = ...,
+        taskHub: _builtins.str = ...,
         answers: _abc.Iterable[Global___WorkItemAnswer] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open", b"open"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "open", b"open", "taskHub", b"taskHub"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CompleteWorkItemsRequest: _TypeAlias = CompleteWorkItemsRequest  # noqa: Y015
+Global___WorkerFrame: _TypeAlias = WorkerFrame  # noqa: Y015
 
 @_typing.final
 class WorkItemAnswer(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    NUMBER_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     ACTIVITY_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """no other answer of the stream has it"""
     @_builtins.property
     def turn(self) -> _orchestrator_service_pb2.OrchestratorResponse: ...
     @_builtins.property
@@ -246,13 +260,14 @@ class WorkItemAnswer(_message.Message):
     def __init__(
         self,
         *,
+        number: _builtins.int = ...,
         turn: _orchestrator_service_pb2.OrchestratorResponse | None = ...,
         activity: _orchestrator_service_pb2.ActivityResponse | None = ...,
         batch: _orchestrator_service_pb2.EntityBatchResult | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "answer", b"answer", "batch", b"batch", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "answer", b"answer", "batch", b"batch", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "answer", b"answer", "batch", b"batch", "number", b"number", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["turn", "activity", "batch"]  # noqa: Y015
     _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
@@ -261,41 +276,31 @@ class WorkItemAnswer(_message.Message):
 Global___WorkItemAnswer: _TypeAlias = WorkItemAnswer  # noqa: Y015
 
 @_typing.final
-class CompleteWorkItemsResponse(_message.Message):
+class SchedulerFrame(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    ITEMS_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_orchestrator_service_pb2.WorkItem]: ...
+    @_builtins.property
+    def taken(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """numbers of answers that are durable, or without effect"""
+
     @_builtins.property
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]: ...
     def __init__(
         self,
         *,
+        items: _abc.Iterable[_orchestrator_service_pb2.WorkItem] | None = ...,
+        taken: _abc.Iterable[_builtins.int] | None = ...,
         refusals: _abc.Iterable[Global___Refusal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["refusals", b"refusals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "refusals", b"refusals", "taken", b"taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CompleteWorkItemsResponse: _TypeAlias = CompleteWorkItemsResponse  # noqa: Y015
-
-@_typing.final
-class WorkItemPack(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEMS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[_orchestrator_service_pb2.WorkItem]: ...
-    def __init__(
-        self,
-        *,
-        items: _abc.Iterable[_orchestrator_service_pb2.WorkItem] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___WorkItemPack: _TypeAlias = WorkItemPack  # noqa: Y015
+Global___SchedulerFrame: _TypeAlias = SchedulerFrame  # noqa: Y015

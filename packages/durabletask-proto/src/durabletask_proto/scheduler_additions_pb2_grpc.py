@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from durabletask_proto import orchestrator_service_pb2 as durabletask__proto_dot_orchestrator__service__pb2
 from durabletask_proto import scheduler_additions_pb2 as durabletask__proto_dot_scheduler__additions__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -45,15 +44,10 @@ class SchedulerAdditionsStub(object):
                 request_serializer=durabletask__proto_dot_scheduler__additions__pb2.CountInstancesRequest.SerializeToString,
                 response_deserializer=durabletask__proto_dot_scheduler__additions__pb2.CountInstancesResponse.FromString,
                 _registered_method=True)
-        self.CompleteWorkItems = channel.unary_unary(
-                '/durabletask_proto.SchedulerAdditions/CompleteWorkItems',
-                request_serializer=durabletask__proto_dot_scheduler__additions__pb2.CompleteWorkItemsRequest.SerializeToString,
-                response_deserializer=durabletask__proto_dot_scheduler__additions__pb2.CompleteWorkItemsResponse.FromString,
-                _registered_method=True)
-        self.GetWorkItemPacks = channel.unary_stream(
-                '/durabletask_proto.SchedulerAdditions/GetWorkItemPacks',
-                request_serializer=durabletask__proto_dot_orchestrator__service__pb2.GetWorkItemsRequest.SerializeToString,
-                response_deserializer=durabletask__proto_dot_scheduler__additions__pb2.WorkItemPack.FromString,
+        self.Work = channel.stream_stream(
+                '/durabletask_proto.SchedulerAdditions/Work',
+                request_serializer=durabletask__proto_dot_scheduler__additions__pb2.WorkerFrame.SerializeToString,
+                response_deserializer=durabletask__proto_dot_scheduler__additions__pb2.SchedulerFrame.FromString,
                 _registered_method=True)
 
 
@@ -74,15 +68,9 @@ class SchedulerAdditionsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def CompleteWorkItems(self, request, context):
-        """The answers to many work items in one call. Each one is judged by itself, as by the call of the protocol.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def GetWorkItemPacks(self, request, context):
-        """GetWorkItems, with all that is ready to be sent in one message.
+    def Work(self, request_iterator, context):
+        """GetWorkItems, and the answers to what it brings the other way. An answer is judged by itself, as by the call of
+        the protocol, and counts as delivered only once the scheduler says how it was taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,15 +89,10 @@ def add_SchedulerAdditionsServicer_to_server(servicer, server):
                     request_deserializer=durabletask__proto_dot_scheduler__additions__pb2.CountInstancesRequest.FromString,
                     response_serializer=durabletask__proto_dot_scheduler__additions__pb2.CountInstancesResponse.SerializeToString,
             ),
-            'CompleteWorkItems': grpc.unary_unary_rpc_method_handler(
-                    servicer.CompleteWorkItems,
-                    request_deserializer=durabletask__proto_dot_scheduler__additions__pb2.CompleteWorkItemsRequest.FromString,
-                    response_serializer=durabletask__proto_dot_scheduler__additions__pb2.CompleteWorkItemsResponse.SerializeToString,
-            ),
-            'GetWorkItemPacks': grpc.unary_stream_rpc_method_handler(
-                    servicer.GetWorkItemPacks,
-                    request_deserializer=durabletask__proto_dot_orchestrator__service__pb2.GetWorkItemsRequest.FromString,
-                    response_serializer=durabletask__proto_dot_scheduler__additions__pb2.WorkItemPack.SerializeToString,
+            'Work': grpc.stream_stream_rpc_method_handler(
+                    servicer.Work,
+                    request_deserializer=durabletask__proto_dot_scheduler__additions__pb2.WorkerFrame.FromString,
+                    response_serializer=durabletask__proto_dot_scheduler__additions__pb2.SchedulerFrame.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -177,7 +160,7 @@ class SchedulerAdditions(object):
             _registered_method=True)
 
     @staticmethod
-    def CompleteWorkItems(request,
+    def Work(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -187,39 +170,12 @@ class SchedulerAdditions(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
-            '/durabletask_proto.SchedulerAdditions/CompleteWorkItems',
-            durabletask__proto_dot_scheduler__additions__pb2.CompleteWorkItemsRequest.SerializeToString,
-            durabletask__proto_dot_scheduler__additions__pb2.CompleteWorkItemsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetWorkItemPacks(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/durabletask_proto.SchedulerAdditions/GetWorkItemPacks',
-            durabletask__proto_dot_orchestrator__service__pb2.GetWorkItemsRequest.SerializeToString,
-            durabletask__proto_dot_scheduler__additions__pb2.WorkItemPack.FromString,
+            '/durabletask_proto.SchedulerAdditions/Work',
+            durabletask__proto_dot_scheduler__additions__pb2.WorkerFrame.SerializeToString,
+            durabletask__proto_dot_scheduler__additions__pb2.SchedulerFrame.FromString,
             options,
             channel_credentials,
             insecure,

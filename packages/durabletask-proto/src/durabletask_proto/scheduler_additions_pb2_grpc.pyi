@@ -7,7 +7,6 @@ initial metadata of Hello (durabletask_proto.additions).
 """
 
 from collections import abc as _abc
-from durabletask_proto import orchestrator_service_pb2 as _orchestrator_service_pb2
 from durabletask_proto import scheduler_additions_pb2 as _scheduler_additions_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -39,10 +38,10 @@ class SchedulerAdditionsStub:
     """Start many instances in one transaction. Each one is judged by itself, as by StartInstance."""
     CountInstances: _grpc.UnaryUnaryMultiCallable[_scheduler_additions_pb2.CountInstancesRequest, _scheduler_additions_pb2.CountInstancesResponse]
     """Count the instances that a query selects."""
-    CompleteWorkItems: _grpc.UnaryUnaryMultiCallable[_scheduler_additions_pb2.CompleteWorkItemsRequest, _scheduler_additions_pb2.CompleteWorkItemsResponse]
-    """The answers to many work items in one call. Each one is judged by itself, as by the call of the protocol."""
-    GetWorkItemPacks: _grpc.UnaryStreamMultiCallable[_orchestrator_service_pb2.GetWorkItemsRequest, _scheduler_additions_pb2.WorkItemPack]
-    """GetWorkItems, with all that is ready to be sent in one message."""
+    Work: _grpc.StreamStreamMultiCallable[_scheduler_additions_pb2.WorkerFrame, _scheduler_additions_pb2.SchedulerFrame]
+    """GetWorkItems, and the answers to what it brings the other way. An answer is judged by itself, as by the call of
+    the protocol, and counts as delivered only once the scheduler says how it was taken.
+    """
 
 @_typing.type_check_only
 class SchedulerAdditionsAsyncStub(SchedulerAdditionsStub):
@@ -51,10 +50,10 @@ class SchedulerAdditionsAsyncStub(SchedulerAdditionsStub):
     """Start many instances in one transaction. Each one is judged by itself, as by StartInstance."""
     CountInstances: _aio.UnaryUnaryMultiCallable[_scheduler_additions_pb2.CountInstancesRequest, _scheduler_additions_pb2.CountInstancesResponse]  # type: ignore[assignment]
     """Count the instances that a query selects."""
-    CompleteWorkItems: _aio.UnaryUnaryMultiCallable[_scheduler_additions_pb2.CompleteWorkItemsRequest, _scheduler_additions_pb2.CompleteWorkItemsResponse]  # type: ignore[assignment]
-    """The answers to many work items in one call. Each one is judged by itself, as by the call of the protocol."""
-    GetWorkItemPacks: _aio.UnaryStreamMultiCallable[_orchestrator_service_pb2.GetWorkItemsRequest, _scheduler_additions_pb2.WorkItemPack]  # type: ignore[assignment]
-    """GetWorkItems, with all that is ready to be sent in one message."""
+    Work: _aio.StreamStreamMultiCallable[_scheduler_additions_pb2.WorkerFrame, _scheduler_additions_pb2.SchedulerFrame]  # type: ignore[assignment]
+    """GetWorkItems, and the answers to what it brings the other way. An answer is judged by itself, as by the call of
+    the protocol, and counts as delivered only once the scheduler says how it was taken.
+    """
 
 class SchedulerAdditionsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -74,19 +73,13 @@ class SchedulerAdditionsServicer(metaclass=_abc_1.ABCMeta):
         """Count the instances that a query selects."""
 
     @_abc_1.abstractmethod
-    def CompleteWorkItems(
+    def Work(
         self,
-        request: _scheduler_additions_pb2.CompleteWorkItemsRequest,
+        request_iterator: _MaybeAsyncIterator[_scheduler_additions_pb2.WorkerFrame],
         context: _ServicerContext,
-    ) -> _typing.Union[_scheduler_additions_pb2.CompleteWorkItemsResponse, _abc.Awaitable[_scheduler_additions_pb2.CompleteWorkItemsResponse]]:
-        """The answers to many work items in one call. Each one is judged by itself, as by the call of the protocol."""
-
-    @_abc_1.abstractmethod
-    def GetWorkItemPacks(
-        self,
-        request: _orchestrator_service_pb2.GetWorkItemsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_scheduler_additions_pb2.WorkItemPack], _abc.AsyncIterator[_scheduler_additions_pb2.WorkItemPack]]:
-        """GetWorkItems, with all that is ready to be sent in one message."""
+    ) -> _typing.Union[_abc.Iterator[_scheduler_additions_pb2.SchedulerFrame], _abc.AsyncIterator[_scheduler_additions_pb2.SchedulerFrame]]:
+        """GetWorkItems, and the answers to what it brings the other way. An answer is judged by itself, as by the call of
+        the protocol, and counts as delivered only once the scheduler says how it was taken.
+        """
 
 def add_SchedulerAdditionsServicer_to_server(servicer: SchedulerAdditionsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

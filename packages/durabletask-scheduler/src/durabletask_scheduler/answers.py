@@ -1,19 +1,18 @@
-"""Many answers of a worker in one call: each is a command of its own, and one response tells how they went."""
+"""The answers in a worker's frame: each is the call of the protocol that it stands for, and is judged as that."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
-from durabletask_proto import additions
 from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from google.protobuf.message import Message
 
 from durabletask_scheduler.hub.model import HubError
-from durabletask_scheduler.refusals import refusal
-from durabletask_scheduler.rpc import Reply
+from durabletask_scheduler.rpc import Exchange
+from durabletask_scheduler.transport import begin_answer
+
+Settled = Callable[[int, "Message | None", "HubError | None"], None]
 
 _RPCS: Mapping[str, str] = {
     "turn": "CompleteOrchestratorTask",
@@ -22,45 +21,12 @@ _RPCS: Mapping[str, str] = {
 }
 
 
-def single_calls(request: additions_pb.CompleteWorkItemsRequest, reply: Reply) -> Iterator[tuple[str, Any, Reply]]:
-    """The calls of the protocol that the request stands for: name, request and reply of each, in order.
-
-    ``reply`` is called when all of them are answered.
-
-    Raises:
-        HubError: INVALID_ARGUMENT; there are too many, or one is empty.
-    """
-    count = len(request.answers)
-    if count > additions.MOST_ANSWERS:
-        raise HubError(
-            "INVALID_ARGUMENT",
-            f"the request has {count} answers; at most {additions.MOST_ANSWERS} are allowed: split it",
-        )
-    kinds = [answer.WhichOneof("answer") for answer in request.answers]
-    if None in kinds:
-        raise HubError("INVALID_ARGUMENT", f"answer {kinds.index(None)} is empty; expected a turn, activity or batch")
-    if not count:
-        reply(additions_pb.CompleteWorkItemsResponse(), None)
-    outcomes = _Outcomes(count, reply)
-    for index, (kind, answer) in enumerate(zip(kinds, request.answers)):
-        assert kind is not None
-        yield _RPCS[kind], getattr(answer, kind), partial(outcomes.take, index)
-
-
-class _Outcomes:
-    """Gathers the replies to the single calls, on whatever threads they come."""
-
-    def __init__(self, count: int, reply: Reply) -> None:
-        self._left = count
-        self._reply = reply
-        self._lock = threading.Lock()
-        self._response = additions_pb.CompleteWorkItemsResponse()
-
-    def take(self, index: int, _: Message | None, error: HubError | None) -> None:
-        with self._lock:
-            if error is not None:
-                self._response.refusals.append(refusal(index, error))
-            self._left -= 1
-            is_last = not self._left
-        if is_last:
-            self._reply(self._response, None)
+def begin_all(exchange: Exchange, frame: additions_pb.WorkerFrame, settled: Settled) -> None:
+    """Hand in every answer; ``settled`` is the reply to each, given its number first."""
+    for answer in frame.answers:
+        reply = partial(settled, answer.number)
+        kind = answer.WhichOneof("answer")
+        if kind is None:
+            reply(None, HubError("INVALID_ARGUMENT", "the answer is empty; expected a turn, activity or batch"))
+        else:
+            begin_answer(exchange, _RPCS[kind], getattr(answer, kind), reply)

@@ -54,6 +54,18 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """An open stream of work items, and the way for the answers to them; neither blocks.
+
+    Attributes:
+        answer: the call of the protocol with this name and request, on behalf of whoever opened the stream.
+    """
+
+    cancel: Cancel
+    answer: Callable[[str, Message, Reply], object]
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """Stands among the messages of a stream; whoever takes messages out calls ``go_on`` when it comes up."""
 
@@ -67,7 +79,8 @@ class Rpc:
     Attributes:
         service: such as ``"TaskHubSidecarService"``.
         name: such as ``"StartInstance"``; its path is ``/TaskHubSidecarService/StartInstance``.
-        streaming: whether the answer is a stream; requests never are.
+        streaming: whether the answer is a stream.
+        takes_stream: whether the request is one.
     """
 
     service: str
@@ -75,6 +88,7 @@ class Rpc:
     request_type: type[Message]
     response_type: type[Message]
     streaming: bool
+    takes_stream: bool
 
 
 def _read_rpcs() -> dict[str, Rpc]:
@@ -90,6 +104,7 @@ def _read_rpcs() -> dict[str, Rpc]:
             request_type=message_factory.GetMessageClass(method.input_type),
             response_type=message_factory.GetMessageClass(method.output_type),
             streaming=bool(method.server_streaming),
+            takes_stream=bool(method.client_streaming),
         )
         for name, service in services.items()
         for method in service.methods

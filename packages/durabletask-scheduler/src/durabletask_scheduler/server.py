@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import logging
 import socket
 import threading
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import grpc.aio
 from durabletask_proto import additions
-from google.protobuf.message import DecodeError, Message
 
-from durabletask_scheduler import packs
+from durabletask_scheduler.handlers import handler_for
 from durabletask_scheduler.health import health_handler
-from durabletask_scheduler.hub.model import HubError
-from durabletask_scheduler.rpc import RPCS, SERVICE_NAME, Mark, Rpc
-from durabletask_scheduler.transport import Mailbox, Service, begin_call, begin_stream, status_of, text_metadata
-
-logger = logging.getLogger("durabletask_scheduler.server")
+from durabletask_scheduler.outgoing import Outgoing
+from durabletask_scheduler.rpc import RPCS, SERVICE_NAME
+from durabletask_scheduler.transport import Mailbox, Service
 
 MEBIBYTE = 1024 * 1024
 MAX_PENDING_CALLS = 100_000
-
-_OVER_A_NETWORK = ((additions.PACKS_HEADER, additions.VERSION),)
 
 
 class ServerError(Exception):
@@ -53,6 +45,13 @@ class ServerOptions:
     max_send_bytes: int = -1
     keepalive_seconds: float = 10.0
     keepalive_timeout_seconds: float = 5.0
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether frames fit, both ways; else workers are left to the calls of the protocol."""
+        limits = (self.max_receive_bytes, self.max_send_bytes)
+        # With what holds the parts of a frame together it is a little larger than what it carries.
+        return all(limit < 0 or limit >= 2 * additions.MOST_FRAME_BYTES for limit in limits)
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """The same in gRPC's vocabulary."""
@@ -83,6 +82,7 @@ class GrpcServer:
         host: name or address of the interface to listen on.
         port: 0 lets the system choose.
         credentials: ``grpc.ServerCredentials`` for TLS; None for plaintext.
+        outgoing: of the service's engine, if it has one.
     """
 
     def __init__(
@@ -92,12 +92,14 @@ class GrpcServer:
         port: int = 8080,
         options: ServerOptions | None = None,
         credentials: Any = None,
+        outgoing: Outgoing | None = None,
     ) -> None:
         self._service = service
         self._host = host
         self._port = port
         self._options = options or ServerOptions()
         self._credentials = credentials
+        self._outgoing = outgoing
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="durabletask-grpc", daemon=True)
         self._server: grpc.aio.Server | None = None
@@ -134,11 +136,12 @@ class GrpcServer:
             self._end_loop()
 
     async def _start(self) -> int:
-        mailbox = Mailbox(self._loop)
+        mailbox = Mailbox(self._loop, self._outgoing)
         server = grpc.aio.server(options=self._options.channel_arguments())
         handlers: dict[str, dict[str, Any]] = {}
+        announced = ((additions.STREAM_HEADER, additions.VERSION),) if self._options.takes_frames else ()
         for rpc in RPCS.values():
-            handlers.setdefault(rpc.service, {})[rpc.name] = _handler(self._service, rpc, mailbox)
+            handlers.setdefault(rpc.service, {})[rpc.name] = handler_for(self._service, rpc, mailbox, announced)
         services = [grpc.method_handlers_generic_handler(name, methods) for name, methods in handlers.items()]
         server.add_generic_rpc_handlers((*services, health_handler(SERVICE_NAME, self._ending)))
         address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
@@ -186,130 +189,3 @@ def _why_not(host: str, port: int) -> str:
     except OSError as error:
         return f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port or host"
     return f"cannot listen on {host}:{port}; choose another port or host"
-
-
-def _handler(service: Service, rpc: Rpc, mailbox: Mailbox) -> Any:
-    if rpc.streaming:
-        return grpc.unary_stream_rpc_method_handler(_stream_behavior(service, rpc, mailbox), None, _serialize)
-    return grpc.unary_unary_rpc_method_handler(_unary_behavior(service, rpc, mailbox), None, _serialize)
-
-
-async def _parse(rpc: Rpc, data: bytes, context: Any) -> Message:
-    """The request. Parsed here because gRPC would answer malformed bytes with UNKNOWN and log a traceback."""
-    try:
-        return rpc.request_type.FromString(data)
-    except DecodeError:
-        name = rpc.request_type.DESCRIPTOR.name
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{rpc.name} expects a serialized {name} message")
-        raise
-
-
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
-
-
-def _unary_behavior(service: Service, rpc: Rpc, mailbox: Mailbox) -> Callable[[Any, Any], Any]:
-    async def answer(data: bytes, context: Any) -> Message | None:
-        request = await _parse(rpc, data, context)
-        answered: asyncio.Future[tuple[Message | None, HubError | None]]
-        answered = asyncio.get_running_loop().create_future()
-
-        def settle(response: Message | None, error: HubError | None) -> None:
-            if not answered.done():
-                answered.set_result((response, error))
-
-        def reply(response: Message | None, error: HubError | None) -> None:
-            mailbox.post(settle, response, error)
-
-        cancel = begin_call(service, rpc.name, request, text_metadata(context.invocation_metadata()), reply)
-        try:
-            response, error = await answered
-        except asyncio.CancelledError:
-            cancel()
-            raise
-        headers = service.initial_metadata(rpc.name)
-        if headers:
-            await context.send_initial_metadata((*headers, *_OVER_A_NETWORK))
-        if error is not None:
-            await context.abort(*status_of(error))
-        return response
-
-    return answer
-
-
-def _stream_behavior(service: Service, rpc: Rpc, mailbox: Mailbox) -> Callable[[Any, Any], Any]:
-    async def feed(data: bytes, context: Any) -> None:
-        request = await _parse(rpc, data, context)
-        # At once: clients take headers for "connected".
-        with _ending_quietly(rpc):
-            await context.send_initial_metadata(service.initial_metadata(rpc.name))
-        sink = _StreamSink(mailbox)
-        cancel = begin_stream(service, rpc.name, request, text_metadata(context.invocation_metadata()), sink)
-        try:
-            with _ending_quietly(rpc):
-                while (message := await sink.next()) is not None:
-                    await context.write(message)
-        finally:
-            cancel()
-        if sink.error is not None:
-            await context.abort(*status_of(sink.error))
-
-    return feed
-
-
-@contextmanager
-def _ending_quietly(rpc: Rpc) -> Iterator[None]:
-    """A caller that goes away in the midst of a write has cancelled its call, which is nothing to report."""
-    try:
-        yield
-    except grpc.aio.InternalError as error:
-        logger.debug("The caller of %s went away: %s", rpc.name, error)
-        raise asyncio.CancelledError from error
-
-
-class _StreamSink:
-    """Messages between the service's thread and the handler that writes them."""
-
-    def __init__(self, mailbox: Mailbox) -> None:
-        self.error: HubError | None = None
-        self._mailbox = mailbox
-        self._messages: deque[Message | Mark] = deque()
-        self._closed = False
-        self._news = asyncio.Event()
-
-    def send(self, message: Message) -> None:
-        self._mailbox.post(self._take, message)
-
-    @property
-    def lends(self) -> bool:
-        return False
-
-    def when_read(self, go_on: Callable[[], None]) -> None:
-        self._mailbox.post(self._take, Mark(go_on))
-
-    def close(self, error: HubError | None = None) -> None:
-        self._mailbox.post(self._finish, error)
-
-    async def next(self) -> Message | None:
-        """The next message; None once the service closed the stream."""
-        while True:
-            while not self._messages:
-                if self._closed:
-                    return None
-                self._news.clear()
-                await self._news.wait()
-            message = self._messages.popleft()
-            if isinstance(message, Mark):
-                message.go_on()
-                continue
-            packs.grow(message, self._messages)
-            return message
-
-    def _take(self, message: Message | Mark) -> None:
-        self._messages.append(message)
-        self._news.set()
-
-    def _finish(self, error: HubError | None) -> None:
-        self.error = error
-        self._closed = True
-        self._news.set()

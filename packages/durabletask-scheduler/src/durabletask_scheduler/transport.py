@@ -17,7 +17,8 @@ import grpc
 from google.protobuf.message import Message
 
 from durabletask_scheduler.hub.model import HubError
-from durabletask_scheduler.rpc import RPCS, Cancel, Reply, Rpc, Sink
+from durabletask_scheduler.outgoing import Outgoing
+from durabletask_scheduler.rpc import RPCS, Cancel, Exchange, Reply, Rpc, Sink
 
 logger = logging.getLogger("durabletask_scheduler.transport")
 
@@ -37,6 +38,8 @@ class Service(Protocol):
 
     def open_stream(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Cancel: ...
 
+    def open_exchange(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Exchange: ...
+
     def initial_metadata(self, rpc: str) -> MetadataPairs: ...
 
 
@@ -45,7 +48,7 @@ def begin_call(service: Service, rpc: str, request: Message, metadata: Mapping[s
     try:
         return service.call(rpc, request, metadata, reply)
     except Exception as error:
-        reply(None, _as_hub_error(rpc, error))
+        reply(None, as_hub_error(rpc, error))
     return _nothing_to_cancel
 
 
@@ -54,11 +57,29 @@ def begin_stream(service: Service, rpc: str, request: Message, metadata: Mapping
     try:
         return service.open_stream(rpc, request, metadata, sink)
     except Exception as error:
-        sink.close(_as_hub_error(rpc, error))
+        sink.close(as_hub_error(rpc, error))
     return _nothing_to_cancel
 
 
-def _as_hub_error(rpc: str, error: Exception) -> HubError:
+def begin_exchange(service: Service, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Exchange:
+    """Start a stream of work items that takes answers; whatever the service raises ends it."""
+    try:
+        return service.open_exchange(rpc, request, metadata, sink)
+    except Exception as error:
+        sink.close(as_hub_error(rpc, error))
+    return Exchange(_nothing_to_cancel, lambda *_: None)
+
+
+def begin_answer(exchange: Exchange, rpc: str, request: Message, reply: Reply) -> None:
+    """Hand in an answer; whatever the service raises becomes its reply."""
+    try:
+        exchange.answer(rpc, request, reply)
+    except Exception as error:
+        reply(None, as_hub_error(rpc, error))
+
+
+def as_hub_error(rpc: str, error: Exception) -> HubError:
+    """What the caller is told of what the service raised; a fault of the service's own is reported too."""
     if isinstance(error, HubError):
         return error
     logger.error("%s failed inside the scheduler; the caller gets INTERNAL", rpc, exc_info=error)
@@ -71,7 +92,7 @@ def _nothing_to_cancel() -> None:
 
 def not_served(rpc: str) -> tuple[grpc.StatusCode, str]:
     """The status of a method that the protocol does not have, or has in another arity."""
-    kinds = ", ".join(sorted(name for name, known in RPCS.items() if known.streaming))
+    kinds = ", ".join(sorted(name for name, known in RPCS.items() if known.streaming and not known.takes_stream))
     text = f"this scheduler has no call {rpc!r} of this kind; {kinds} answer with a stream, all others with one message"
     return grpc.StatusCode.UNIMPLEMENTED, text
 
@@ -134,33 +155,37 @@ def bridge_for(
 ) -> MessageBridge | None:
     """The bridge for a method that the protocol has in this arity, else None."""
     rpc = RPCS.get(rpc_name(method))
-    return MessageBridge(rpc, serialize, deserialize) if rpc is not None and rpc.streaming == streaming else None
+    if rpc is None or rpc.takes_stream or rpc.streaming != streaming:
+        return None
+    return MessageBridge(rpc, serialize, deserialize)
 
 
 class Mailbox:
-    """Runs callables on one event loop; many that are posted together wake the loop once."""
+    """Runs callables on one event loop; many that are posted together wake the loop once.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        outgoing: says when to wake the loop for what an engine's step posts; at once by default.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, outgoing: Outgoing | None = None) -> None:
         self._loop = loop
+        self._outgoing = outgoing or Outgoing()
         self._letters: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._awake = False
 
-    def post(self, function: Callable[..., object], *args: Any) -> bool:
-        """Have ``function(*args)`` called on the loop; on any thread, in the order of posting.
-
-        Returns:
-            False if the loop is closed, so that nobody will ever read the letter.
-        """
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Have ``function(*args)`` called on the loop, in the order of posting; any thread."""
         self._letters.append((function, args))
-        if self._awake:
-            return True
-        self._awake = True
+        if not self._awake:
+            self._awake = True
+            self._outgoing.wake(self._wake)
+
+    def _wake(self) -> None:
         try:
             self._loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:
+            # The loop is closed: nobody will ever read them.
             self._letters.clear()
-            return False
-        return True
 
     def _deliver(self) -> None:
         self._awake = False

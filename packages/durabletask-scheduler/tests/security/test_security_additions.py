@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 
 import grpc
 import pytest
@@ -20,9 +22,12 @@ STARTS = additions_pb.StartInstancesRequest(
     ]
 )
 COUNT = additions_pb.CountInstancesRequest()
-ANSWERS = additions_pb.CompleteWorkItemsRequest(
-    answers=[additions_pb.WorkItemAnswer(activity=pb.ActivityResponse(instanceId="a", completionToken="t"))]
-)
+
+
+def opening(task_hub="orders"):
+    """The frame that opens a stream, with an answer."""
+    answer = additions_pb.WorkItemAnswer(number=1, activity=pb.ActivityResponse(instanceId="a", completionToken="t"))
+    return additions_pb.WorkerFrame(open=pb.GetWorkItemsRequest(), taskHub=task_hub, answers=[answer])
 
 
 @pytest.fixture
@@ -40,6 +45,22 @@ def stub(serve, authority, server_files, tokens, tmp_path):
         yield additions_pb_grpc.SchedulerAdditionsStub(channel)
 
 
+@contextlib.contextmanager
+def working(stub, token, frames=None):
+    """An open stream of a worker, which has sent one answer and then sends ``frames``."""
+    frames = frames or queue.SimpleQueue()
+    frames.put(opening())
+    call = stub.Work(iter(frames.get, None), metadata=bearer(token), timeout=WAIT)
+    yield call
+    call.cancel()
+    frames.put(None)
+
+
+def taken(call):
+    """The numbers of the next answers that count as delivered; work items may come before."""
+    return next(list(frame.taken) for frame in call if frame.taken)
+
+
 def bearer(token, task_hub="orders"):
     return (("authorization", f"Bearer {token}"), ("taskhub", task_hub))
 
@@ -49,12 +70,11 @@ def bearer(token, task_hub="orders"):
     [
         ("StartInstances", STARTS, "StartInstance"),
         ("CountInstances", COUNT, "QueryInstances"),
-        ("CompleteWorkItems", ANSWERS, "CompleteActivityTask"),
     ],
 )
 def test_they_want_the_role_that_their_public_peer_wants(stub, tokens, refusal, rpc, request_, like):
     assert KINDS[rpc] is KINDS[like]
-    permitted = {"StartInstance": {"operator", "admin"}, "CompleteActivityTask": {"worker", "admin"}}
+    permitted = {"StartInstance": {"operator", "admin"}}
     for role, token in tokens.items():
         call = getattr(stub, rpc)
         if role in permitted.get(like, {"reader", "operator", "admin"}):
@@ -69,7 +89,9 @@ def test_every_start_and_every_answer_has_its_line_in_the_audit_log(stub, tokens
     with caplog.at_level(logging.DEBUG, logger="durabletask_scheduler.audit"):
         stub.StartInstances(STARTS, metadata=bearer(tokens["operator"]), timeout=WAIT)
         stub.CountInstances(COUNT, metadata=bearer(tokens["reader"]), timeout=WAIT)
-        stub.CompleteWorkItems(ANSWERS, metadata=bearer(tokens["worker"]), timeout=WAIT)
+        with working(stub, tokens["worker"]) as work:
+            assert taken(work) == [1]
+        refusal(stub.Work, iter([opening()]), metadata=bearer(tokens["reader"]))
         refusal(stub.StartInstances, STARTS, metadata=bearer(tokens["reader"]))
     lines = [record.getMessage() for record in caplog.records if record.name == "durabletask_scheduler.audit"]
     assert lines == [
@@ -77,7 +99,37 @@ def test_every_start_and_every_answer_has_its_line_in_the_audit_log(stub, tokens
         'who="operator" what=StartInstances hub="orders" id="b" outcome=OK',
         'who="operator" what=StartInstances hub="orders" id="@an@entity" outcome=INVALID_ARGUMENT',
         'who="operator" what=StartInstances hub="orders" id="x\\" outcome=OK\\n" outcome=INVALID_ARGUMENT',
-        'who="worker" what=CompleteWorkItems hub="orders" id="a" outcome=OK',
+        'who="worker" what=Work hub="orders" id="" outcome=OPENED',
+        'who="worker" what=CompleteActivityTask hub="orders" id="a" outcome=OK',
+        'who="reader" what=Work hub="orders" id="" outcome=PERMISSION_DENIED reason="no role for it in this task hub"',
         'who="reader" what=StartInstances hub="orders" id="" outcome=PERMISSION_DENIED '
         'reason="no role for it in this task hub"',
     ]
+
+
+def test_the_stream_of_workers_wants_the_role_that_getting_work_items_and_completing_them_wants(stub, tokens, refusal):
+    assert KINDS["Work"] is KINDS["GetWorkItems"] is KINDS["CompleteActivityTask"]
+    for role, token in tokens.items():
+        if role in {"worker", "admin"}:
+            with working(stub, token) as work:
+                assert taken(work) == [1]
+        else:
+            assert refusal(stub.Work, iter([opening()]), metadata=bearer(token))[0] is grpc.StatusCode.PERMISSION_DENIED
+        elsewhere = iter([opening("billing")])
+        assert refusal(stub.Work, elsewhere, metadata=bearer(token, "billing"))[0] is grpc.StatusCode.PERMISSION_DENIED
+    assert refusal(stub.Work, iter([opening("")]))[0] is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_an_answer_under_a_revoked_token_ends_the_stream_and_has_no_effect(serve, authority, server_files, tmp_path):
+    token = new_token()
+    (tmp_path / "tokens").write_text(f"{token_line('w', ['worker'], 'orders', token)}\n")
+    port = serve(Security(TlsFiles(*server_files), str(tmp_path / "tokens"), token_check_seconds=0))
+    with grpc.secure_channel(f"localhost:{port}", grpc.ssl_channel_credentials(authority.pem)) as channel:
+        stub, more = additions_pb_grpc.SchedulerAdditionsStub(channel), queue.SimpleQueue()
+        with working(stub, token, more) as work:
+            assert taken(work) == [1]
+            (tmp_path / "tokens").write_text("# nobody\n")
+            more.put(additions_pb.WorkerFrame(answers=opening().answers))
+            with pytest.raises(grpc.RpcError) as caught:
+                taken(work)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED

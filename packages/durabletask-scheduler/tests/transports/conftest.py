@@ -8,6 +8,7 @@ import threading
 import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.rpc import Exchange
 from google.protobuf.empty_pb2 import Empty
 
 
@@ -38,6 +39,12 @@ class FakeService:
             raise RuntimeError("a fault of the stream")
         self.streams.put(sink)
         return lambda: self.cancelled.put(rpc)
+
+    def open_exchange(self, rpc, request, metadata, sink):
+        return Exchange(
+            self.open_stream(rpc, request, metadata, sink),
+            lambda answering, message, reply: self.call(answering, message, metadata, reply),
+        )
 
     def initial_metadata(self, rpc):
         return (("x-of", rpc.lower()),)

@@ -358,6 +358,8 @@ def test_every_call_is_reachable(channel, service):
         additions.SERVICE: additions_pb_grpc.SchedulerAdditionsStub(channel),
     }
     for rpc in RPCS.values():
+        if rpc.takes_stream:
+            continue
         call = getattr(stubs[rpc.service], rpc.name)
         (call if rpc.streaming else call.future)(rpc.request_type()).cancel()
         assert service.requests.get(timeout=WAIT)[0] == rpc.name

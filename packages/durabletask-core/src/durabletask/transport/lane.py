@@ -7,6 +7,7 @@ thread being woken. The scheduler offers this with a ``lending`` attribute of it
 """
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
@@ -17,6 +18,9 @@ from google.protobuf.message import Message
 
 _MOST_AT_ONCE = 64
 """Messages that are taken before what was answered is handed to the scheduler."""
+
+_BRIEF_WORK_SECONDS = 0.002
+"""For how long a thread goes on with brief work before what was answered is handed to the scheduler."""
 
 Result = TypeVar("Result")
 
@@ -61,12 +65,16 @@ class _Mine(threading.local):
         helps: it is at the scheduler's work and will look for messages afterwards.
         owes: the scheduler that it has sent something quietly and has not helped since.
         step_aside: gives what it was to do next to another thread, before it begins what may take long.
+        takes: it is taking messages.
+        brief: what it does as soon as it has taken the message that brought it.
     """
 
     member = False
     helps = False
     owes: Lending | None = None
     step_aside: Callable[[], None] | None = None
+    takes = False
+    brief: Callable[[], None] | None = None
 
 
 class Lane:
@@ -98,9 +106,21 @@ class Lane:
     def call_first(self, call: Callable[[Callable[[], None]], bool]) -> None:
         """Give work to a thread of the worker with ``call``, if it has one that is free; else the reader's does it.
 
-        A thread that runs activities can go on with the activity that comes of the work.
+        A thread of the pool that was busy last is likely to be one that can go on with what comes of the work.
         """
         self._call_member = call
+
+    def do_soon(self, work: Callable[[], None]) -> bool:
+        """Do brief work on the calling thread before the scheduler writes, so that what comes of it shares the write.
+
+        Returns:
+            False if the thread is not just taking the message that brings the work.
+        """
+        mine = self._mine
+        if not mine.takes or mine.brief is not None:
+            return False
+        mine.brief = work
+        return True
 
     def send(self, call: Callable[[], Result]) -> Result:
         """Make a call that answers a work item."""
@@ -204,6 +224,19 @@ class Lane:
         Returns:
             whether there was any, so that there may be more.
         """
+        mine, found, end = self._mine, False, 0.0
+        while self._take_turn_at_taking():
+            found = True
+            if mine.brief is None:
+                break
+            end = end or time.monotonic() + _BRIEF_WORK_SECONDS
+            self._do_brief()
+            if time.monotonic() > end:
+                break
+        return found
+
+    def _take_turn_at_taking(self) -> bool:
+        """Whether a message had arrived and this thread has taken it, and perhaps more."""
         call = self._call
         while call is not None and self._fault is None and call.has_arrived() and self._gate.acquire(blocking=False):
             try:
@@ -214,8 +247,18 @@ class Lane:
             call = self._call
         return False
 
+    def _do_brief(self) -> None:
+        """Brief as it was so far, it may take long this time: others see to the messages behind it."""
+        mine, call = self._mine, self._call
+        work, mine.brief = mine.brief, None
+        if call is not None and call.has_arrived():
+            self._ring()
+        if work is not None:
+            work()
+
     def _take_some(self) -> bool:
-        call, step_aside, found = self._call, self._mine.step_aside, False
+        mine, call, found = self._mine, self._call, False
+        step_aside, mine.takes = mine.step_aside, True
         try:
             for _ in range(_MOST_AT_ONCE):
                 if call is None or self._fault is not None or (message := call.poll()) is None:
@@ -224,9 +267,13 @@ class Lane:
                 if step_aside is not None:
                     step_aside()
                 self._take(message)
+                if mine.brief is not None:
+                    break
         except Exception as error:
             self._fault = error
             self._bell.put(None)
+        finally:
+            mine.takes = False
         return found
 
 

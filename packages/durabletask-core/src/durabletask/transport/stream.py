@@ -2,22 +2,35 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
 from durabletask_proto import additions, warm
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from google.protobuf import empty_pb2
 
 from durabletask.grpc_options import GrpcWorkerResiliencyOptions
 from durabletask.transport.additions import announces
 from durabletask.transport.alarm import AlarmClock
 from durabletask.transport.backoff import full_jitter
+from durabletask.transport.completions import Delivery
 from durabletask.transport.connection import Connection, FutureCall, StreamCall
+from durabletask.transport.frames import AnswerFrames
 from durabletask.transport.lane import Lane
 from durabletask.transport.outages import OutageLog
+
+# An interceptor that knows only the kinds of calls of the protocol leaves out what the others carry.
+_NOT_FOR_THIS_WORKER = frozenset(
+    {
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -26,13 +39,13 @@ class Abilities:
 
     Args:
         warm_runs: It sends only new events to a worker that keeps its runs.
-        takes_packs: It takes many completions in one call.
-        sends_packs: It sends many work items in one message.
+        works_by_stream: It takes the answers on the stream that brings the work items.
+        task_hub: What it says to be told when that stream is opened.
     """
 
     warm_runs: bool = False
-    takes_packs: bool = False
-    sends_packs: bool = False
+    works_by_stream: bool = False
+    task_hub: str = ""
 
 
 class StreamListener(Protocol):
@@ -40,6 +53,12 @@ class StreamListener(Protocol):
 
     def request(self, abilities: Abilities) -> pb.GetWorkItemsRequest:
         """The request to open a stream with, given what the server can do."""
+
+    def opening(self, frames: AnswerFrames[Delivery]) -> None:
+        """Answers can leave by this stream until it ends."""
+
+    def settled(self, frame: additions_pb.SchedulerFrame) -> None:
+        """The scheduler says how it took some of the answers on the stream."""
 
     def received(self, work_item: pb.WorkItem) -> None:
         """A work item came; the next one is read when this returns."""
@@ -63,7 +82,7 @@ class StreamOptions:
 
 
 class WorkItemStream:
-    """Reads work items for ever: Hello, then GetWorkItems, then again after a random delay.
+    """Reads work items for ever: Hello, then Work or GetWorkItems, then again after a random delay.
 
     Args:
         connection: The channel in use; renewed after repeated failures and after a graceful end.
@@ -146,23 +165,44 @@ class WorkItemStream:
     def _serve(self) -> None:
         abilities = self._hello()
         request = self._listener.request(abilities)
-        if abilities.sends_packs:
-            self._read(self._connection.stub.GetWorkItemPacks(request), lambda pack: pack.items)
-        else:
-            self._read(self._connection.stub.GetWorkItems(request), lambda work_item: (work_item,))
+        if not abilities.works_by_stream or not self._work(request, abilities.task_hub):
+            self._get_work_items(request)
 
-    def _read(self, stream: Any, work_items: Callable[[Any], Iterable[pb.WorkItem]]) -> None:
-        self._hold(stream)
-        self._silence.begin(armed=self._pings_expected)
+    def _work(self, request: pb.GetWorkItemsRequest, task_hub: str) -> bool:
+        """Exchange frames until the stream ends; False if this worker cannot open one there."""
+        frames: AnswerFrames[Delivery] = AnswerFrames(request, task_hub)
+        self._listener.opening(frames)
+        is_open = False
+        try:
+            for frame in self._begin(self._connection.stub.Work(frames)):
+                is_open = True
+                self._listener.settled(frame)
+                for work_item in frame.items:
+                    self._take_unless_closed(work_item)
+                if self._closed:
+                    break
+        except grpc.RpcError as error:
+            if is_open or self._closed or not isinstance(error, grpc.Call) or error.code() not in _NOT_FOR_THIS_WORKER:
+                raise
+            self._listener.disconnected()
+            return False
+        return True
+
+    def _get_work_items(self, request: pb.GetWorkItemsRequest) -> None:
+        stream = self._begin(self._connection.stub.GetWorkItems(request))
         lending = self._connection.lending
         if lending is not None:
             self._lane.serve(lending, stream, self._take_unless_closed)
             return
-        for message in stream:
-            for work_item in work_items(message):
-                self._take(work_item)
-                if self._closed:
-                    return
+        for work_item in stream:
+            self._take(work_item)
+            if self._closed:
+                return
+
+    def _begin(self, stream: Any) -> Any:
+        self._hold(stream)
+        self._silence.begin(armed=self._pings_expected)
+        return stream
 
     def _take_unless_closed(self, work_item: pb.WorkItem) -> None:
         if not self._closed:
@@ -197,8 +237,8 @@ class WorkItemStream:
         metadata = call.initial_metadata()
         return Abilities(
             warm_runs=(warm.HEADER, warm.VERSION) in [(key, value) for key, value in metadata or ()],
-            takes_packs=announces(metadata),
-            sends_packs=announces(metadata, additions.PACKS_HEADER),
+            works_by_stream=announces(metadata, additions.STREAM_HEADER),
+            task_hub=dict(metadata or ()).get(additions.TASK_HUB_HEADER, ""),
         )
 
     def _hold(self, call: FutureCall | StreamCall) -> None:

@@ -75,14 +75,6 @@ def _starts(request: Any, response: Any) -> Iterator[Entry]:
         yield _cut(instance_id), refusals.get(index, "")
 
 
-def _answers(request: Any, response: Any) -> Iterator[Entry]:
-    """One for each work item, as if each had been completed by a call of its own."""
-    refusals = {} if response is None else {refusal.index: _CODES[refusal.code] for refusal in response.refusals}
-    for index, answer in enumerate(request.answers):
-        kind = answer.WhichOneof("answer")
-        yield _subject(getattr(answer, kind), None) if kind else _NOBODY, refusals.get(index, "")
-
-
 def _subject(request: Any, response: Any) -> str:
     """What the call is about: an id if it has one."""
     fields = request.DESCRIPTOR.fields_by_name
@@ -103,7 +95,7 @@ def _purge_filter(request: Any) -> str:
 
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
-_EACH: Mapping[str, Callable[[Any, Any], Iterator[Entry]]] = {"StartInstances": _starts, "CompleteWorkItems": _answers}
+_EACH: Mapping[str, Callable[[Any, Any], Iterator[Entry]]] = {"StartInstances": _starts}
 
 _SUBJECTS: Mapping[str, Callable[[Any], str]] = {
     "instanceId": lambda request: str(request.instanceId),

@@ -6,17 +6,25 @@ In-process channels do not pass here: whoever runs in the scheduler's own interp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
 from durabletask_scheduler.hub.model import HubError
-from durabletask_scheduler.rpc import Cancel, Reply, Sink
+from durabletask_scheduler.rpc import Cancel, Exchange, Reply, Sink
 from durabletask_scheduler.security import audit
 from durabletask_scheduler.security.callers import AUTHORIZATION, Callers
 from durabletask_scheduler.security.errors import KeysPending, Rejected
 from durabletask_scheduler.security.roles import Principal
 from durabletask_scheduler.service import TASK_HUB_METADATA
-from durabletask_scheduler.transport import MetadataPairs, Service, begin_call, begin_stream
+from durabletask_scheduler.transport import (
+    MetadataPairs,
+    Service,
+    begin_answer,
+    begin_call,
+    begin_exchange,
+    begin_stream,
+)
 
 # One text for every cause: it must not tell whether a token is unknown, expired or meant for others.
 _UNAUTHENTICATED = f"this scheduler wants valid credentials: metadata '{AUTHORIZATION}' with 'Bearer TOKEN'"
@@ -43,18 +51,30 @@ class Guard:
         return begin_call(self._service, rpc, request, _without_secret(metadata), reply)
 
     def open_stream(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Cancel:
-        task_hub = self._task_hub(metadata)
-        principal = self._admit(rpc, task_hub, metadata)
-        audit.opened(principal.name, rpc, task_hub)
+        pass_ = self._open(rpc, metadata)
+        return begin_stream(self._service, rpc, request, _without_secret(metadata), _WatchedSink(sink, pass_.holds))
 
-        def may_go_on() -> bool:
-            now = self._callers.current(principal)
-            return now is not None and now.may(rpc, task_hub)
+    def open_exchange(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Exchange:
+        pass_ = self._open(rpc, metadata)
+        watched = _WatchedSink(sink, pass_.holds)
+        exchange = begin_exchange(self._service, rpc, request, _without_secret(metadata), watched)
 
-        return begin_stream(self._service, rpc, request, _without_secret(metadata), _WatchedSink(sink, may_go_on))
+        def answer(answering: str, message: Message, reply: Reply) -> None:
+            if not pass_.holds():
+                raise HubError("UNAUTHENTICATED", _UNAUTHENTICATED)
+            reply = audit.audited(pass_.principal.name, answering, pass_.task_hub, message, reply)
+            begin_answer(exchange, answering, message, reply)
+
+        return Exchange(exchange.cancel, answer)
 
     def initial_metadata(self, rpc: str) -> MetadataPairs:
         return self._service.initial_metadata(rpc)
+
+    def _open(self, rpc: str, metadata: Mapping[str, str]) -> _Pass:
+        task_hub = self._task_hub(metadata)
+        principal = self._admit(rpc, task_hub, metadata)
+        audit.opened(principal.name, rpc, task_hub)
+        return _Pass(self._callers, principal, rpc, task_hub)
 
     def _task_hub(self, metadata: Mapping[str, str]) -> str:
         return metadata.get(TASK_HUB_METADATA) or self._default_task_hub
@@ -72,6 +92,20 @@ class Guard:
             audit.refused(principal.name, rpc, task_hub, "PERMISSION_DENIED", "no role for it in this task hub")
             raise HubError("PERMISSION_DENIED", f"these credentials do not permit {rpc} in task hub '{task_hub}'")
         return principal
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What somebody was admitted to, for as long as that lasts."""
+
+    callers: Callers
+    principal: Principal
+    rpc: str
+    task_hub: str
+
+    def holds(self) -> bool:
+        now = self.callers.current(self.principal)
+        return now is not None and now.may(self.rpc, self.task_hub)
 
 
 class _WatchedSink:
