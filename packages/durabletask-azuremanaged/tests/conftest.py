@@ -81,7 +81,7 @@ def certificates() -> Certificates:
 
 
 Handler = Callable[[Any, Any], Any]
-STREAMS = ("GetWorkItems", "GetWorkItemPacks", "StreamInstanceHistory")
+STREAMS = ("GetWorkItems", "StreamInstanceHistory")
 
 
 class Gateway(grpc.GenericRpcHandler):
@@ -96,7 +96,7 @@ class Gateway(grpc.GenericRpcHandler):
         self.check = check
         self.calls: list[tuple[str, list[tuple[str, str]]]] = []
         self.refused: list[str] = []
-        self.hides = {additions.HEADER, additions.PACKS_HEADER}
+        self.hides = {additions.HEADER, additions.STREAM_HEADER}
         self.opened_stream = threading.Condition()
         self.streams = 0
         self._channel = grpc.insecure_channel(target)
@@ -113,7 +113,11 @@ class Gateway(grpc.GenericRpcHandler):
         token = dict(metadata).get("authorization", "").removeprefix("Bearer ")
         headers = [(key, value) for key, value in metadata if key in ("taskhub", "workerid")]
         if details.method.rpartition("/")[2] in STREAMS:
-            return grpc.unary_stream_rpc_method_handler(self._stream(details.method, token, headers))
+            to_scheduler = self._channel.unary_stream(details.method)
+            return grpc.unary_stream_rpc_method_handler(self._stream(to_scheduler, details.method, token, headers))
+        if details.method.rpartition("/")[2] == "Work":
+            to_scheduler = self._channel.stream_stream(details.method)
+            return grpc.stream_stream_rpc_method_handler(self._stream(to_scheduler, details.method, token, headers))
         return grpc.unary_unary_rpc_method_handler(self._unary(details.method, token, headers))
 
     def _end_of(self, token: str, method: str, context: Any) -> float:
@@ -137,10 +141,10 @@ class Gateway(grpc.GenericRpcHandler):
 
         return answer
 
-    def _stream(self, method: str, token: str, headers: Any) -> Handler:
-        def answer(request: bytes, context: Any) -> Any:
+    def _stream(self, to_scheduler: Any, method: str, token: str, headers: Any) -> Handler:
+        def answer(request: Any, context: Any) -> Any:
             end = self._end_of(token, method, context)
-            call = self._channel.unary_stream(method)(request, metadata=headers)
+            call = to_scheduler(request, metadata=headers)
             timer = threading.Timer(end - time.time(), call.cancel)
             self._timers.append(timer)
             timer.start()

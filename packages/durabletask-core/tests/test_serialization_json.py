@@ -242,3 +242,47 @@ def test_long_texts_have_the_text_of_json_dumps_too(special, at):
 def test_a_long_text_that_is_not_json_is_a_clear_error(inside):
     with pytest.raises(ValueError, match="The payload is not JSON"):
         decode('"' + "x" * 1_200 + inside + '"')
+
+
+LONG = "x" * 2_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": LONG},
+        {"a": LONG, "b": [1, {"c": None}], "d": 1.5, "e": True},
+        {'a"é': LONG + "é", "b": LONG + '"'},
+        {1: LONG, "b": 2},
+        {True: LONG, None: 1},
+        [LONG],
+        [LONG, 1, None, True, "short", LONG + "\n"],
+        (LONG, 1),
+        {"outer": {"inner": LONG}},
+        [LONG] * 100,
+        {str(number): LONG for number in range(100)},
+    ],
+    ids=lambda value: f"{value!r:.30}",
+)
+def test_what_holds_long_texts_has_the_text_of_json_dumps(value):
+    text = encode(value)
+    assert text == json.dumps(value)
+    assert decode(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("value", [0, -7, 10**40, True, False], ids=repr)
+def test_whole_numbers_and_truth_values_have_the_text_of_json_dumps(value):
+    assert encode(value) == json.dumps(value)
+
+
+def test_what_holds_long_texts_and_itself_is_refused():
+    value = {"text": LONG}
+    value["self"] = value
+    with pytest.raises(ValueError, match="Circular"):
+        encode(value)
+
+
+@pytest.mark.parametrize("value", [{"text": LONG, "n": float("nan")}, [LONG, object()]], ids=["nan", "object"])
+def test_what_has_no_form_is_refused_beside_long_texts_too(value):
+    with pytest.raises((TypeError, ValueError), match=f"A value of type {type(value).__name__}"):
+        encode(value)

@@ -378,3 +378,67 @@ def test_a_thread_that_cannot_be_started_now_is_tried_again_for_the_next_work(
     assert not ran.is_set()
     pool.submit(ran.set)
     assert ran.wait(WAIT)
+
+
+@pytest.mark.parametrize(("taken", "expected"), [(True, ["first", "soon"]), (False, ["first", "behind"])])
+def test_brief_work_is_offered_to_the_lane_and_else_goes_on_behind(
+    pools: Pools, taken: bool, expected: list[str]
+) -> None:
+    log, done = list[str](), threading.Event()
+
+    class Offered(Lane):
+        def do_soon(self, work: Callable[[], None]) -> bool:
+            if taken:
+                log.append("soon")
+                done.set()
+            return taken
+
+    pool = pools(2, Offered())
+
+    def behind() -> None:
+        log.append("behind")
+        done.set()
+
+    def first() -> None:
+        log.append("first")
+        pool.submit(behind, brief=True)
+
+    pool.submit(first)
+    assert done.wait(WAIT)
+    assert log == expected
+
+
+def test_brief_work_of_a_thread_of_another_pool_is_not_offered(pools: Pools) -> None:
+    class Refusing(Lane):
+        def do_soon(self, work: Callable[[], None]) -> bool:
+            raise AssertionError("these threads are not for that")
+
+    lane, done = Refusing(), threading.Event()
+    pool, other = pools(1, lane), pools(1, lane)
+    names: list[str] = []
+
+    def work() -> None:
+        names.append(here())
+        done.set()
+
+    other.submit(lambda: pool.submit(work, brief=True))
+    assert done.wait(WAIT)
+    assert names == ["pooled_0"]
+
+
+def test_the_lane_calls_the_pool_that_was_busy_last(pools: Pools) -> None:
+    rests = threading.Semaphore(0)
+
+    class Told(Lane):
+        first: Any = None
+
+        def call_first(self, call: Any) -> None:
+            self.first = call
+            rests.release()
+
+    lane = Told()
+    one, other = pools(1, lane), pools(1, lane)
+    for pool in (one, other, one):
+        pool.submit(lambda: None)
+        assert rests.acquire(timeout=WAIT)
+        assert lane.first == pool.call

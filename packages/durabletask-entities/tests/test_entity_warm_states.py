@@ -23,7 +23,7 @@ NOTES = entities.EntityInstanceId("notes", "all")
 
 
 class Tapped:
-    """The stream of work items or packs, each shown to ``look`` as it came from the wire, which may change it."""
+    """The stream of work items or frames, each shown to ``look`` as it came from the wire, which may change it."""
 
     def __init__(self, call: Any, look: Callable[[Any], None]) -> None:
         self._call = call
@@ -42,13 +42,15 @@ class Tapped:
 
 
 def batch_results(request: Any) -> list[pb.EntityBatchResult]:
-    """The answers to batches in one call, which has one or several of any kind."""
-    if isinstance(request, additions_pb.CompleteWorkItemsRequest):
+    """The answers to batches in one call or frame, which has one or several of any kind."""
+    if isinstance(request, additions_pb.WorkerFrame):
         return [answer.batch for answer in request.answers if answer.HasField("batch")]
     return [request] if isinstance(request, pb.EntityBatchResult) else []
 
 
-class Wire(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
+class Wire(  # type: ignore[type-arg]
+    grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor
+):
     """What passes between one worker and the scheduler: batches, and the answers to them.
 
     Attributes:
@@ -69,8 +71,16 @@ class Wire(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
         self.answers += batch_results(request)
         return continuation(details, request)
 
+    def intercept_stream_stream(self, continuation: Any, details: Any, request_iterator: Any) -> Any:
+        def noted() -> Iterator[Any]:
+            for frame in request_iterator:
+                self.answers += batch_results(frame)
+                yield frame
+
+        return Tapped(continuation(details, noted()), self._look)
+
     def _look(self, message: Any) -> None:
-        for item in message.items if isinstance(message, additions_pb.WorkItemPack) else [message]:
+        for item in message.items if isinstance(message, additions_pb.SchedulerFrame) else [message]:
             if item.HasField("entityRequestV2"):
                 self._note(item)
 

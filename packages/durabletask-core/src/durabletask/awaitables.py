@@ -42,7 +42,7 @@ class Task(ABC, Generic[T_co]):
         self._complete = False
         self._error: TaskFailedError | TaskCancelledError | None = None
         self._result: Any = None
-        self._parents: list[CompositeTask[Any]] = []
+        self._parents: list[CompositeTask[Any]] | None = None
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         result: T_co = yield self
@@ -89,7 +89,7 @@ class Task(ABC, Generic[T_co]):
         self._error = error
         self._complete = True
         if self._parents:
-            parents, self._parents = self._parents, []
+            parents, self._parents = self._parents, None
             for parent in parents:
                 parent.on_child_completed(self)
 
@@ -118,6 +118,8 @@ class CompositeTask(Task[T]):
         """Be told of every task that is still to complete; return how many there are, each counted once."""
         waiting = {id(task): task for task in self._tasks if not task._complete}
         for task in waiting.values():
+            if task._parents is None:
+                task._parents = []
             task._parents.append(self)
         return len(waiting)
 
@@ -174,7 +176,7 @@ class WhenAnyTask(CompositeTask[Task[T]]):
             return
         # A long-lived loser must not collect every composite that it ever lost.
         for loser in self._tasks:
-            if self in loser._parents:
+            if loser._parents and self in loser._parents:
                 loser._parents.remove(self)
         # One event may complete several of them; the first given wins, as it does at construction.
         self._settle(next(task for task in self._tasks if task._complete))

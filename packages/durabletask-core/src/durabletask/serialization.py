@@ -8,7 +8,7 @@ back as a declared type or as plain JSON data.
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ _logger = logging.getLogger("durabletask")
 _LEGACY_MARKER = "__durabletask_autoobject__"
 
 _LONG = 1_024
+_FEW = 64
 # What JSON neither escapes nor forbids in a string.
 _PLAIN = bytes(code for code in range(0x20, 0x7F) if code not in b'"\\')
 
@@ -59,10 +60,9 @@ class JsonDataConverter(DataConverter):
         """JSON text of ``value``. Raises TypeError or ValueError naming what cannot be encoded."""
         if value is None:
             return None
-        if type(value) is str and len(value) > _LONG and _stands_for_itself(value):
-            return f'"{value}"'
         try:
-            return _ENCODER.encode(value)
+            encode = _ENCODERS.get(type(value))
+            return _ENCODER.encode(value) if encode is None else encode(value)
         except (TypeError, ValueError, RecursionError) as error:
             raise _refusal(value, error) from error
 
@@ -71,9 +71,10 @@ class JsonDataConverter(DataConverter):
         if not data:
             return None
         value = _decode(data)
+        has_markers = isinstance(value, (dict, list)) and _LEGACY_MARKER in data
         if target_type is None:
-            return _with_namespaces(value) if _LEGACY_MARKER in data else value
-        if _LEGACY_MARKER in data:
+            return _with_namespaces(value) if has_markers else value
+        if has_markers:
             value = _without_marker(value)
         return self.coerce(value, target_type)
 
@@ -105,8 +106,44 @@ class JsonDataConverter(DataConverter):
 _can_reconstruct: Callable[[Any], bool] = lru_cache(maxsize=4096)(json_types.is_rebuildable)
 
 
+def _encode_text(value: str) -> str:
+    return f'"{value}"' if len(value) > _LONG and _specials(value) == b"" else _ENCODER.encode(value)
+
+
+def _encode_dict(value: dict[Any, Any]) -> str:
+    if not _holds_long_text(value.values()) or any(type(key) is not str for key in value):
+        return _ENCODER.encode(value)
+    items = (f"{_ENCODER.encode(key)}: {_encode_item(item)}" for key, item in value.items())
+    return "{" + ", ".join(items) + "}"
+
+
+def _encode_list(value: list[Any]) -> str:
+    if not _holds_long_text(value):
+        return _ENCODER.encode(value)
+    return "[" + ", ".join(map(_encode_item, value)) + "]"
+
+
+def _encode_item(value: Any) -> str:
+    # No deeper: what refers to itself is for the encoder to find.
+    return _encode_text(value) if type(value) is str else _ENCODER.encode(value)
+
+
+def _holds_long_text(items: Collection[Any]) -> bool:
+    """Whether it pays to encode the items one by one."""
+    return len(items) <= _FEW and any(type(item) is str and len(item) > _LONG for item in items)
+
+
+_ENCODERS: dict[type, Callable[[Any], str]] = {
+    str: _encode_text,
+    int: int.__repr__,
+    dict: _encode_dict,
+    list: _encode_list,
+}
+"""Shorter ways for exactly these types; the text is the same."""
+
+
 def _decode(data: str) -> Any:
-    if len(data) > _LONG and data[0] == data[-1] == '"' and _stands_for_itself(data[1:-1]):
+    if len(data) > _LONG and data[0] == data[-1] == '"' and _specials(data) == b'""':
         return data[1:-1]
     try:
         return _DECODER.decode(data)
@@ -114,9 +151,12 @@ def _decode(data: str) -> Any:
         raise ValueError(f"The payload is not JSON ({error}): {data[:100]!r}") from error
 
 
-def _stands_for_itself(text: str) -> bool:
-    """Whether the text in quotes is its JSON: looking is several times faster than encoding or decoding it."""
-    return text.isascii() and not text.encode("ascii").translate(None, _PLAIN)
+def _specials(text: str) -> bytes | None:
+    """What of a text does not stand for itself in JSON, None if it is not ASCII.
+
+    If there is nothing, the text in quotes is its JSON: looking is several times faster than encoding or decoding.
+    """
+    return text.encode("ascii").translate(None, _PLAIN) if text.isascii() else None
 
 
 def _with_namespaces(value: Any) -> Any:

@@ -82,6 +82,7 @@ class LeaseOf(Generic[AnyHolder]):
         void: the result is no longer wanted; only the permit is still held.
         chunks: what has arrived of an answer in several parts.
         warm: turns: the worker was sent no history; batches: no state.
+        kept_since: warm turns: the time of the turn that the worker's run is to stand behind.
         history_key: turns: key of the last history row that belongs to their past; 0 for none.
     """
 
@@ -92,6 +93,7 @@ class LeaseOf(Generic[AnyHolder]):
     void: bool = False
     chunks: tuple[pb.OrchestratorResponse, ...] = ()
     warm: bool = False
+    kept_since: int = 0
     history_key: int = 0
 
 
@@ -146,13 +148,15 @@ def _admits(versions: set[str] | None, version: str) -> bool:
 
 
 class Stream:
-    """A worker's open GetWorkItems call.
+    """A worker's open call of GetWorkItems or Work.
 
     Attributes:
         leases: what it has been given and has not answered.
         open: False once it ended.
         last_sent: time of the last message.
         takes_warm: the worker keeps runs between turns.
+        forgotten_until: the latest time of a turn whose run it turned out not to have kept. As workers let those
+            go that they have not used for longest, they hardly have any run of an earlier turn.
         takes_warm_entities: the worker keeps the states of entities between batches.
         takes_history_stream: the worker can fetch a long history by itself.
     """
@@ -172,6 +176,7 @@ class Stream:
         ]
         self.leases: set[LeaseOf[Any]] = set()
         self.open = True
+        self.forgotten_until = 0
         self.last_sent = now
         self._sink = sink
 
@@ -201,6 +206,13 @@ class Dispatcher:
         self._streams: dict[int, Stream] = {}
         self._queues: list[dict[Route, deque[WorkOf[Any]]]] = [{} for _ in Kind]
         self._candidates: dict[Route, tuple[Stream, ...]] = {}
+        self._routes: dict[Route, Route] = {}
+
+    def known(self, route: Route) -> Route:
+        """The same route, as one object for all who keep it."""
+        if len(self._routes) >= _MOST_ROUTES:
+            self._routes.clear()
+        return self._routes.setdefault(route, route)
 
     @property
     def streams(self) -> Mapping[int, Stream]:

@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from google.protobuf.message import Message as ProtoMessage
 
@@ -34,15 +33,16 @@ from durabletask_scheduler.ids import Ids
 from durabletask_scheduler.instances import Entry, Instances, Name
 from durabletask_scheduler.limits import ServiceOptions
 from durabletask_scheduler.linger import Linger
+from durabletask_scheduler.loading import Loading
 from durabletask_scheduler.rpc import Reply
 from durabletask_scheduler.shifts import Shifts
-from durabletask_scheduler.storage import Storage, StorageError
+from durabletask_scheduler.storage import Storage, StorageError, StorageLost
 from durabletask_scheduler.waiters import Waiters
 from durabletask_scheduler.workdesk import WorkDesk
 
-_LOADS_PER_TICK = 256
-_LONGEST_RETRY = 30 * SECOND
+# Fewer than so many take hardly more statements one by one.
 _LONGEST_WAIT = 2 * MILLISECOND
+_CONFIRM = "confirm"
 
 Run = Callable[[], "ProtoMessage | None"]
 
@@ -56,11 +56,13 @@ class Command:
         run: returns the response, which leaves after the write; None if it sees to the answer itself.
         reply: who asked; None for what nobody waits for.
         patient: whoever asked does not mind if the write, and so the answer, comes a few milliseconds later.
+        concerns: the instance that it is about, if any: those of several commands are loaded together.
     """
 
     run: Run
     reply: Reply | None = None
     patient: bool = False
+    concerns: Name | None = None
 
 
 class Engine:
@@ -75,14 +77,16 @@ class Engine:
             storage, max_idle=options.idle_instances, max_history_bytes=options.history_cache_bytes
         )
         self.desk = WorkDesk(self)
+        self.loading = Loading(self)
         self.shifts = Shifts(self, options.clock)
         self._group = Group()
         self._touched: dict[Entry, None] = {}
         self._in_command: dict[Entry, None] = {}
-        self._to_load: deque[Name] = deque()
-        self._failures = 0
+        # Commands that the tick has not come to yet.
+        self._taken: deque[Command] = deque()
         self._last_key = 0
-        self.linger = Linger()
+        # Entities may do I/O, turns may not: whether it pays to wait for the ones says nothing about the others.
+        self._turn_linger, self._batch_linger = Linger(), Linger()
         self._ids = Ids()
         self._hand_out_turns = Command(self.desk.hand_out_turns)
         self._hand_out_after_write = Command(self.desk.hand_out_after_write)
@@ -99,15 +103,8 @@ class Engine:
         """
         self._last_key = self.storage.last_key()
         self._advance_clock()
-        for live in self.storage.live():
-            name = (live.task_hub, live.instance_id)
-            if live.wake_at == 0:
-                self._to_load.append(name)
-            elif live.wake_at > 0:
-                self.alarms.set(live.key, live.wake_at, partial(self._to_load.append, name))
-        for waiting in self.storage.waiting_entities():
-            name = (waiting.task_hub, waiting.instance_id)
-            self.alarms.set(name, waiting.wake_at, partial(self._to_load.append, name))
+        self.loading.expect_stored_work()
+        self._expect_confirmation()
         self.shifts.start()
 
     def stop(self, timeout: float) -> bool:
@@ -132,12 +129,18 @@ class Engine:
         if entry is not None:
             self.touch(entry)
             return entry
-        return self._adopt(self.instances.load(name))
+        return self.adopt(self.instances.load(name))
 
-    def load_later(self, name: Name) -> None:
-        """Take the instance up when the store can be read again."""
-        self._to_load.append(name)
-        self._pause_loading()
+    def adopt(self, entry: Entry | None) -> Entry | None:
+        """Take up the work of an instance that has just been loaded.
+
+        Raises:
+            StorageError: its activities could not be read.
+        """
+        if entry is not None:
+            self.touch(entry)
+            self.desk.adopt(entry)
+        return entry
 
     def touch(self, entry: Entry) -> None:
         """Something about the entry may change, so that it may leave memory or has to stay."""
@@ -177,14 +180,18 @@ class Engine:
         self.run_commands()
         if self.alarms.may_be_due(self.now):
             self._fire_due()
-        if self._to_load:
-            self._load_some()
+        if self.loading.is_due:
+            self.loading.load_some()
         if self.desk.has_turns:
             self.hand_out_turns()
 
     def run_commands(self) -> None:
-        for command in self.shifts.gathered(self.options.commands_per_tick):
-            self._execute(command)
+        taken = self._taken
+        taken.extend(self.shifts.gathered(self.options.commands_per_tick))
+        self.loading.load_concerned(taken)
+        while taken:
+            self._execute(taken.popleft())
+        self.instances.forget_absent()
 
     def hand_out_turns(self) -> None:
         self._execute(self._hand_out_turns)
@@ -194,7 +201,7 @@ class Engine:
         self._write()
         self._execute(self._hand_out_after_write)
         self._settle()
-        if self._to_load:
+        if self.loading.is_due:
             self.shifts.call_own()
 
     def due(self) -> int | None:
@@ -203,7 +210,7 @@ class Engine:
 
     def patience(self) -> float:
         """For how many seconds nothing is to be done but what comes."""
-        if self._to_load:
+        if self.loading.is_due:
             return 0.0
         return self.options.clock.patience(self.alarms.next_at(), self._under_way)
 
@@ -229,14 +236,18 @@ class Engine:
         )
 
     @property
+    def linger(self) -> Linger:
+        return self._turn_linger if self.desk.turns_out else self._batch_linger
+
+    @property
     def lingers_for(self) -> float:
-        """For how many seconds it pays to wait for the answers to turns before the group is written."""
+        """For how many seconds it pays to wait for the answers to turns and batches before the group is written."""
         return self.linger.patience(len(self._group.commits), self.turns_out)
 
     @property
     def turns_out(self) -> int:
-        """How many turns have left since the last write and are not answered."""
-        return self.desk.turns_out
+        """How many turns and batches have left since the last write and are not answered."""
+        return self.desk.turns_out + self.desk.entities.batches_out
 
     @property
     def answers_come_by_themselves(self) -> bool:
@@ -246,6 +257,10 @@ class Engine:
         turns, activities = self.desk.in_flight()
         return UnderWay(turns, activities, len(self.waiters))
 
+    def do(self, action: Run) -> None:
+        """Do something that nobody waits for; what it raises is dealt with."""
+        self._execute(Command(action))
+
     def _execute(self, command: Command) -> None:
         group, before = self._group, len(self._group.commits)
         self._in_command.clear()
@@ -253,6 +268,10 @@ class Engine:
             response = command.run()
         except HubError as error:
             self._refuse(command, before, error)
+        except StorageLost:
+            if command.reply is not None:
+                self.answer(command.reply, None, _stopped())
+            raise
         except StorageError as error:
             self._refuse(command, before, _unavailable(error))
         except Exception as error:
@@ -276,40 +295,21 @@ class Engine:
 
     def _fire_due(self) -> None:
         while (action := self.alarms.pop_due(self.now)) is not None:
-            self._execute(Command(action))
+            self.do(action)
 
-    def _load_some(self) -> None:
-        """Take up instances that have work since before a restart or a failed write."""
-        for _ in range(min(len(self._to_load), _LOADS_PER_TICK)):
-            if self._to_load:
-                self._execute(Command(partial(self._take_up, self._to_load.popleft())))
+    def _expect_confirmation(self) -> None:
+        if self.storage.confirm_seconds:
+            self.alarms.set(_CONFIRM, self.now + self.storage.confirm_seconds * SECOND, self._confirm)
 
-    def _take_up(self, name: Name) -> None:
-        if is_entity(name[1]):
-            self.desk.entities.take_up(name)
-            return
-        entry = self.instances.cached(name)
-        if entry is not None:
-            self.desk.consider(entry)
-            return
+    def _confirm(self) -> None:
+        """See whether the store is still this scheduler's."""
+        self._expect_confirmation()
         try:
-            self._adopt(self.instances.load(name))
+            self.storage.confirm()
+        except StorageLost:
+            raise
         except StorageError as error:
-            logger.warning("An instance could not be loaded and is tried again later: %s", error)
-            self.load_later(name)
-
-    def _adopt(self, entry: Entry | None) -> Entry | None:
-        if entry is not None:
-            self.touch(entry)
-            self.desk.adopt(entry)
-        return entry
-
-    def _pause_loading(self) -> None:
-        waiting = tuple(self._to_load)
-        self._to_load.clear()
-        delay = min(self.options.retry_delay << min(self._failures, 10), _LONGEST_RETRY)
-        self._failures += 1
-        self.alarms.set(object(), self.now + delay, partial(self._to_load.extend, waiting))
+            logger.warning("The store cannot be reached now: %s", error)
 
     def _write(self) -> None:
         group = self._group
@@ -318,13 +318,17 @@ class Engine:
             begun = time.monotonic()
             try:
                 self.storage.write(group.commits)
+            except StorageLost:
+                raise
             except Exception as error:
                 # Whatever it was: storage is the truth, so look there again.
                 logger.error("A group of %d commits could not be written: %s", len(group.commits), error)
                 self._give_up(_unavailable(error))
                 return
-            self.linger.wrote(time.monotonic() - begun)
-            self._failures = 0
+            taken = time.monotonic() - begun
+            self._turn_linger.wrote(taken)
+            self._batch_linger.wrote(taken)
+            self.loading.store_works()
         self._group = Group()
         for entry in group.changed:
             self.instances.entry_written(entry)
@@ -355,10 +359,7 @@ class Engine:
         for entry in group.changed:
             self.desk.forget(entry)
             self.instances.drop(entry)
-            self._to_load.append(entry.name)
-        self._to_load.extend(self.desk.entities.given_up())
-        if self._to_load:
-            self._pause_loading()
+        self.loading.load_later([*(entry.name for entry in group.changed), *self.desk.entities.given_up()])
         group.fail(error)
         self._run_after(group)
 
@@ -370,8 +371,12 @@ class Engine:
         self.desk.entities.settle()
 
     def break_down(self) -> None:
-        """An unexpected error: what is in memory cannot be trusted any more."""
-        logger.critical("The engine stopped because of an unexpected error", exc_info=True)
+        """Called for an exception that was not expected: what is in memory cannot be trusted any more."""
+        error = sys.exc_info()[1]
+        if isinstance(error, StorageLost):
+            logger.critical("The engine stopped: %s", error)
+        else:
+            logger.critical("The engine stopped because of an unexpected error", exc_info=True)
         self.options.on_failure()
 
     def shut_down(self) -> None:
@@ -383,7 +388,7 @@ class Engine:
             send_reply(reply, None, error)
         self.waiters.fail_all(error)
         self.desk.close_streams()
-        for command in self.shifts.gathered(sys.maxsize):
+        for command in (*self._taken, *self.shifts.gathered(sys.maxsize)):
             if command.reply is not None:
                 send_reply(command.reply, None, error)
 

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from durabletask_proto import orchestrator_service_pb2 as pb
-from durabletask_proto import warm
 from google.protobuf.message import Message as ProtoMessage
 
 from durabletask_scheduler import undeliverable
@@ -77,7 +76,7 @@ class EntityDesk:
             entry = self.find(*name)
         except StorageError as error:
             logger.warning("An entity could not be loaded and is tried again later: %s", error)
-            self._engine.load_later(name)
+            self._engine.loading.load_later([name])
             return
         if entry is not None:
             self._ready[entry] = None
@@ -206,10 +205,7 @@ class EntityDesk:
             self._late.append(work)
             return
         batch = entity_batches.begin_batch(entity, self._engine.context)
-        request = entity_batches.batch_request(entity, batch)
-        if is_warm:
-            request.ClearField("entityState")
-            request.executionId = warm.ENTITY_BASE + entry.warm_token
+        request = entity_batches.batch_request(entity, batch, entry.warm_token if is_warm else None)
         is_first = self._leases.oldest_turn() is None
         lease = self._leases.grant(work, stream, batch.token, self._engine.now + self._engine.options.turn_max_age)
         lease.warm = is_warm
@@ -219,6 +215,19 @@ class EntityDesk:
         entry.cool()
         self._touched[entry] = None
         self._send(stream, pb.WorkItem(entityRequestV2=request, completionToken=lease.token))
+
+    @property
+    def batches_out(self) -> int:
+        """How many batches have left since the last write and are not answered."""
+        return self._leases.turns_out
+
+    @property
+    def answers_come_by_themselves(self) -> bool:
+        return self._leases.answers_come_by_themselves
+
+    def batches_left_behind(self) -> None:
+        """A write begins."""
+        self._leases.turns_left_behind()
 
     # -- leases -------------------------------------------------------------------------------
 

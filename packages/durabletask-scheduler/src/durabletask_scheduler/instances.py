@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from durabletask_scheduler.hub.model import HistoryRow, Instance
@@ -15,16 +16,23 @@ if TYPE_CHECKING:
 Name = tuple[str, str]
 """Task hub and instance id."""
 
+_PART_FORGOTTEN = 8
+
+_SHORT_HISTORY = 50
+"""Events of a history that is loaded together with its instance, because its next turn most likely needs it."""
+
 
 @dataclass(eq=False, slots=True)
 class Entry:
     """An instance in memory and what the runtime knows about it.
 
     Attributes:
-        rows: its history rows, oldest first, those of the group included; None if not in memory.
-        group_rows: while ``rows`` is not in memory, the rows that only the group has.
+        past: the events of its history rows, those of the group included: a serialized ``HistoryChunk``, and so one
+            object however many rows there are; None if not in memory.
+        last_row: key of the last of these rows; 0 for none.
+        group_rows: while ``past`` is not in memory, the rows that only the group has.
         turn: the next turn, queued or in the hands of a worker.
-        activities: open activities by task key: queued, leased, or waiting for their back-off.
+        activities: open activities by task key: queued, leased, or waiting for their back-off; None for none.
         warm_stream, warm_token: the worker that keeps this run, and the completion token of the turn
             it stands after; None and empty if no worker does.
         avoid: the stream that abandoned or lost the last turn.
@@ -36,11 +44,11 @@ class Entry:
     """
 
     instance: Instance
-    rows: list[HistoryRow] | None
-    rows_bytes: int = 0
-    group_rows: list[HistoryRow] = field(default_factory=list)
+    past: bytearray | None
+    last_row: int = 0
+    group_rows: tuple[HistoryRow, ...] = ()
     turn: Work | None = None
-    activities: dict[int, Work] = field(default_factory=dict)
+    activities: dict[int, Work] | None = None
     warm_stream: Stream | None = None
     warm_token: str = ""
     avoid: Stream | None = None
@@ -54,6 +62,11 @@ class Entry:
     def name(self) -> Name:
         return (self.instance.task_hub, self.instance.instance_id)
 
+    @property
+    def past_bytes(self) -> int:
+        """How much memory its history takes."""
+        return len(self.past) if self.past else 0
+
     def cool(self) -> None:
         """No worker's kept run stands where this instance stands."""
         self.warm_stream = None
@@ -64,39 +77,66 @@ class Instances:
     """Entries by name and by key. Belongs to the engine.
 
     Busy entries stay. Idle ones leave in the order of last use when there are too many, and history
-    rows leave before their instances do when they take too many bytes.
+    rows leave before their instances do when they take too many bytes: those of idle ones first.
     """
 
     def __init__(self, storage: Storage, *, max_idle: int, max_history_bytes: int) -> None:
         self._storage = storage
         self._max_idle = max_idle
         self._max_history_bytes = max_history_bytes
-        self._by_name: dict[Name, Entry] = {}
+        # By task hub, then by instance id.
+        self._by_name: dict[str, dict[str, Entry]] = {}
         self._by_key: dict[int, Entry] = {}
         # Deleted by the group: storage still has them, nobody may see them again.
         self._deleted: set[Name] = set()
-        self._idle: OrderedDict[Entry, None] = OrderedDict()
-        self._with_rows: OrderedDict[Entry, None] = OrderedDict()
+        self._absent: set[Name] = set()
+        # In the order of last use. An OrderedDict would take twice the memory for each.
+        self._idle: dict[Entry, None] = {}
         self._history_bytes = 0
 
     def cached(self, name: Name) -> Entry | None:
-        return self._by_name.get(name)
+        hub = self._by_name.get(name[0])
+        return None if hub is None else hub.get(name[1])
 
     def by_key(self, key: int) -> Entry | None:
         return self._by_key.get(key)
 
     def load(self, name: Name) -> Entry | None:
         """Take the instance into memory; it must not be there yet."""
-        if name in self._deleted:
+        if name in self._deleted or name in self._absent:
             return None
         instance = self._storage.load(*name)
         return None if instance is None else self._add(instance, None)
 
+    def load_many(self, names: Iterable[Name]) -> Iterator[Entry]:
+        """Take those of the instances into memory that there are, one by one; none may be there yet.
+
+        Until :meth:`forget_absent` is called, it is remembered which there are not.
+
+        Raises:
+            StorageError: one of them could not be read; those before it are in memory.
+        """
+        by_hub: dict[str, list[str]] = {}
+        for name in names:
+            if name not in self._deleted:
+                by_hub.setdefault(name[0], []).append(name[1])
+        for task_hub, instance_ids in by_hub.items():
+            found = self._storage.load_many(task_hub, instance_ids, short=_SHORT_HISTORY)
+            there_are = {one.instance.instance_id for one in found}
+            self._absent.update((task_hub, one) for one in instance_ids if one not in there_are)
+            for one in found:
+                entry = self._add(one.instance, None)
+                if one.history is not None:
+                    self._take_history(entry, one.history)
+                yield entry
+
+    def forget_absent(self) -> None:
+        """From now on the store is asked again."""
+        self._absent.clear()
+
     def create(self, instance: Instance) -> Entry:
         """A new instance, whose history is empty and hence known."""
-        entry = self._add(instance, [])
-        self._with_rows[entry] = None
-        return entry
+        return self._add(instance, bytearray())
 
     def delete(self, entry: Entry) -> None:
         """The group deletes it."""
@@ -110,8 +150,8 @@ class Instances:
         entry.gone = True
         entry.cool()
         del self._by_key[entry.instance.key]
-        if self._by_name.get(entry.name) is entry:
-            del self._by_name[entry.name]
+        if self.cached(entry.name) is entry:
+            del self._by_name[entry.instance.task_hub][entry.instance.instance_id]
         self._idle.pop(entry, None)
         self.forget_history(entry)
 
@@ -122,41 +162,44 @@ class Instances:
     def entry_written(self, entry: Entry) -> None:
         """The group that changed the entry is in storage."""
         entry.dirty = entry.turn_in_group = False
-        if entry.group_rows:
-            entry.group_rows.clear()
+        entry.group_rows = ()
 
     def history(self, entry: Entry) -> list[HistoryRow]:
-        """The history rows, from memory or storage, those of the group included."""
-        if entry.rows is None:
-            entry.rows = [*self._storage.history(entry.instance.key), *entry.group_rows]
-            entry.group_rows.clear()
-            entry.rows_bytes = sum(len(row.events) for row in entry.rows)
-            self._history_bytes += entry.rows_bytes
-        self._with_rows[entry] = None
-        self._with_rows.move_to_end(entry)
-        return entry.rows
+        """The history from memory or storage, that of the group included: all rows in one, or none."""
+        if entry.past is None:
+            self._take_history(entry, self._storage.history(entry.instance.key))
+        if not entry.past:
+            return []
+        instance = entry.instance
+        # Without ExecutionStarted and ExecutionCompleted, which are not in rows.
+        count = instance.event_count - 1 - bool(instance.completed)
+        return [HistoryRow(entry.last_row, instance.key, bytes(entry.past), count)]
+
+    def _take_history(self, entry: Entry, stored: list[HistoryRow]) -> None:
+        rows = [*stored, *entry.group_rows]
+        entry.group_rows = ()
+        entry.past = bytearray().join(row.events for row in rows)
+        entry.last_row = rows[-1].key if rows else 0
+        self._history_bytes += len(entry.past)
 
     def append_history(self, entry: Entry, row: HistoryRow) -> None:
-        if entry.rows is None:
-            entry.group_rows.append(row)
+        if entry.past is None:
+            entry.group_rows += (row,)
             return
-        size = len(row.events)
-        entry.rows.append(row)
-        entry.rows_bytes += size
-        self._history_bytes += size
+        entry.past += row.events
+        entry.last_row = row.key
+        self._history_bytes += len(row.events)
 
     def restart_history(self, entry: Entry) -> None:
         """A new generation begins with no history."""
         self.forget_history(entry)
-        entry.group_rows.clear()
-        entry.rows = []
-        self._with_rows[entry] = None
+        entry.group_rows = ()
+        entry.past = bytearray()
 
     def forget_history(self, entry: Entry) -> None:
-        self._with_rows.pop(entry, None)
-        self._history_bytes -= entry.rows_bytes
-        entry.rows = None
-        entry.rows_bytes = 0
+        self._history_bytes -= entry.past_bytes
+        entry.past = None
+        entry.last_row = 0
 
     def settle(self, entry: Entry) -> None:
         """Note after a tick whether the entry may leave memory: not while anything is under way."""
@@ -168,13 +211,26 @@ class Instances:
 
     def shrink(self) -> None:
         """Let the least recently used go until the bounds hold."""
-        while len(self._idle) > self._max_idle:
-            self.drop(next(iter(self._idle)))
-        while self._history_bytes > self._max_history_bytes and self._with_rows:
-            self.forget_history(next(iter(self._with_rows)))
+        too_many = len(self._idle) - self._max_idle
+        if too_many > 0:
+            for entry in list(islice(self._idle, too_many)):
+                self.drop(entry)
+        if self._history_bytes > self._max_history_bytes:
+            self._shrink_histories()
 
-    def _add(self, instance: Instance, rows: list[HistoryRow] | None) -> Entry:
-        entry = Entry(instance, rows)
-        self._by_name[instance.task_hub, instance.instance_id] = entry
+    def _shrink_histories(self) -> None:
+        # Somewhat more than need be, so that entries without any are not passed over again and again.
+        enough = self._max_history_bytes - self._max_history_bytes // _PART_FORGOTTEN
+        for entry in chain(self._idle, self._by_key.values()):
+            if self._history_bytes <= enough:
+                return
+            if entry.past:
+                self.forget_history(entry)
+
+    def _add(self, instance: Instance, past: bytearray | None) -> Entry:
+        if self._absent:
+            self._absent.discard((instance.task_hub, instance.instance_id))
+        entry = Entry(instance, past)
+        self._by_name.setdefault(instance.task_hub, {})[instance.instance_id] = entry
         self._by_key[instance.key] = entry
         return entry

@@ -4,14 +4,15 @@ A result that arrives makes a turn, which leaves before the write. If its answer
 has not begun, both share one write, and the result's inbox row is never written: a chain of
 activities then costs one write a step instead of two. Waiting is bounded by what it can save, done
 only for small groups (large ones fill by themselves), and given up while it does not pay, as with
-workers on the other side of a network. What it saves is a write and a tick of the engine around it,
-which costs about as much as a short turn.
+workers that are far away. What it saves is a write and a tick of the engine around it, which costs
+about as much as a short turn; an answer that comes just before the write would have been over saves
+the whole of the next one.
 """
 
 from __future__ import annotations
 
 _SMALL_GROUP = 4
-_SHARE_OF_WRITE = 0.5
+_SHARE_OF_WRITE = 0.9
 _TICK = 0.0003
 _LONGEST = 0.002
 _WORTH_IT = 0.3

@@ -10,26 +10,28 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol, cast
 
 from durabletask_proto import additions, warm
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
-from durabletask_scheduler import answers, bulk_start, counting, entity_calls, entity_queries, packs, queries, requests
+from durabletask_scheduler import bulk_start, counting, entity_calls, entity_queries, queries, requests
 from durabletask_scheduler.dispatch import Stream
 from durabletask_scheduler.engine import Command, Engine
 from durabletask_scheduler.group import send_reply
 from durabletask_scheduler.hub import checks
 from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.instances import Name
 from durabletask_scheduler.lending import Lending
 from durabletask_scheduler.limits import ServiceOptions
+from durabletask_scheduler.outgoing import Outgoing
 from durabletask_scheduler.readers import Readers, Reading
-from durabletask_scheduler.rpc import RPCS, Cancel, Reply, Rpc, Sink
+from durabletask_scheduler.rpc import RPCS, Cancel, Exchange, Reply, Rpc, Sink
 from durabletask_scheduler.storage import Storage
 from durabletask_scheduler.waiters import Ready, Wait, has_completed, has_started, state_response
 
@@ -56,6 +58,18 @@ class Call:
     metadata: Mapping[str, str]
     task_hub: str
     reply: Reply
+
+
+_ABOUT_ONE_INSTANCE = frozenset(
+    {"StartInstance", "RaiseEvent", "SuspendInstance", "ResumeInstance", "RewindInstance", "RestartInstance"}
+)
+
+
+class _AboutOneInstance(Protocol):
+    """The requests of these calls."""
+
+    @property
+    def instanceId(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +106,7 @@ class SchedulerService:
         self._handlers = self._unary_handlers()
         self._streams: Mapping[str, Callable[[StreamCall], Cancel]] = {
             "GetWorkItems": self._work_items,
-            "GetWorkItemPacks": lambda call: self._work_items(replace(call, sink=packs.PackSink(call.sink))),
+            "Work": self._work_items,
             "StreamInstanceHistory": self._history,
         }
 
@@ -126,6 +140,10 @@ class SchedulerService:
         """For the threads of workers in this process; None if they are of no use."""
         return self._lending
 
+    def outgoing(self) -> Outgoing:
+        """For event loops that write what the engine sends."""
+        return self._engine.shifts.outgoing()
+
     def initial_metadata(self, rpc: str) -> tuple[tuple[str, str], ...]:
         """Initial metadata of the answers to a call."""
         return _HELLO_METADATA if rpc == "Hello" else ()
@@ -144,7 +162,10 @@ class SchedulerService:
         change = self._changes.get(rpc)
         if change is None:
             return self._handlers[rpc](Call(rpc, request, metadata, task_hub, reply))
-        self._engine.submit(Command(partial(change, task_hub, request), reply))
+        command = Command(partial(change, task_hub, request), reply)
+        if rpc in _ABOUT_ONE_INSTANCE:
+            command.concerns = (task_hub, cast(_AboutOneInstance, request).instanceId)
+        self._engine.submit(command)
         return _nothing
 
     def open_stream(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Cancel:
@@ -156,6 +177,14 @@ class SchedulerService:
             return _nothing
         return self._streams[rpc](call)
 
+    def open_exchange(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Exchange:
+        """Begin a stream of work items that takes the answers to them; see :meth:`call`."""
+
+        def answer(answering: str, message: Message, reply: Reply) -> None:
+            self.call(answering, message, metadata, reply)
+
+        return Exchange(self.open_stream(rpc, request, metadata, sink), answer)
+
     def _unary_handlers(self) -> Mapping[str, Callable[[Call], Cancel]]:
         handlers: dict[str, Callable[[Call], Cancel]] = {
             "Hello": _hello,
@@ -164,7 +193,6 @@ class SchedulerService:
             "WaitForInstanceStart": partial(self._wait, has_started),
             "WaitForInstanceCompletion": partial(self._wait, has_completed),
             "CreateTaskHub": self._create_task_hub,
-            "CompleteWorkItems": self._complete_work_items,
         }
         reads = {**queries.HANDLERS, **counting.HANDLERS, **entity_queries.HANDLERS}
         handlers.update((rpc, partial(self._read, handler)) for rpc, handler in reads.items())
@@ -173,11 +201,6 @@ class SchedulerService:
         return handlers | missing
 
     # -- changes and waits: the engine ----------------------------------------------------------
-
-    def _complete_work_items(self, call: Call) -> Cancel:
-        for rpc, request, reply in answers.single_calls(call.request, call.reply):
-            self.call(rpc, request, call.metadata, reply)
-        return _nothing
 
     def _terminate(self, call: Call) -> Cancel:
         """Recursive: the children that are open end with their parent; below those that have ended some may live on."""
@@ -199,7 +222,7 @@ class SchedulerService:
             found = pb.GetInstanceResponse() if entry is None else state_response(entry.instance, payloads=payloads)
             send_reply(call.reply, found, None)
 
-        self._after_write(call.reply, answer)
+        self._after_write(call.reply, answer, (call.task_hub, call.request.instanceId))
         return _nothing
 
     def _get_entity(self, call: Call) -> Cancel:
@@ -213,7 +236,7 @@ class SchedulerService:
         request: pb.GetInstanceRequest = call.request
         checks.check_text("the instance id", request.instanceId, self._options.limits.id_bytes)
         wait = Wait(call.task_hub, request.instanceId, ready, request.getInputsAndOutputs, call.reply)
-        self._after_write(call.reply, partial(self._park, wait))
+        self._after_write(call.reply, partial(self._park, wait), (wait.task_hub, wait.instance_id))
         return partial(self._end_wait, wait)
 
     def _park(self, wait: Wait) -> None:
@@ -223,10 +246,10 @@ class SchedulerService:
     def _end_wait(self, wait: Wait) -> None:
         self._engine.submit(Command(partial(self._engine.waiters.cancel, wait)))
 
-    def _after_write(self, reply: Reply, action: Callable[[], None]) -> None:
+    def _after_write(self, reply: Reply, action: Callable[[], None], concerns: Name | None = None) -> None:
         """See the state as committed: what others change in the same tick counts, but only once durable."""
         engine = self._engine
-        engine.submit(Command(partial(engine.after_write, reply, action), reply))
+        engine.submit(Command(partial(engine.after_write, reply, action), reply, concerns=concerns))
 
     def _create_task_hub(self, call: Call) -> Cancel:
         checks.check_name("the task hub", call.task_hub, self._options.limits)

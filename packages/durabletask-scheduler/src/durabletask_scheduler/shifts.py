@@ -20,6 +20,7 @@ from durabletask_scheduler.clock import Clock, SystemClock
 from durabletask_scheduler.hub.times import LATEST, SECOND
 from durabletask_scheduler.inbox import Inbox
 from durabletask_scheduler.linger import Linger
+from durabletask_scheduler.outgoing import Outgoing
 from durabletask_scheduler.watch import WATCH_SECONDS, Watch
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ Result = TypeVar("Result")
 
 class Steps(Protocol):
     """The engine: what there is to do, each by whoever holds the baton."""
-
-    linger: Linger
 
     def begin(self) -> None:
         """Run the commands that have gathered, fire what is due, hand out turns."""
@@ -74,6 +73,10 @@ class Steps(Protocol):
         """For how many seconds it pays to wait for the answers to turns before the group is written."""
 
     @property
+    def linger(self) -> Linger:
+        """What decides that, for the turns that are out."""
+
+    @property
     def turns_out(self) -> int:
         """How many turns these are."""
 
@@ -109,6 +112,7 @@ class Shifts:
         self._lent = _Lent()
         self._standby: list[Callable[[], None]] = []
         self._watch = Watch()
+        self._outgoing: Outgoing | None = None
         self._progress = 0
         # Of the engine's own thread: for how long it sleeps, until when, and whether it was called.
         self._rest = 0.0
@@ -160,6 +164,12 @@ class Shifts:
     def call_own(self) -> None:
         """The engine's own thread has something to do that is not a command."""
         self._commands.ring()
+
+    def outgoing(self) -> Outgoing:
+        """For event loops that write what the engine sends; while there are none, steps need not care."""
+        with self._gate:
+            self._outgoing = self._outgoing or Outgoing()
+            return self._outgoing
 
     def _call(self) -> None:
         if self._standby:
@@ -234,6 +244,9 @@ class Shifts:
         """
         if not self._baton.acquire(blocking=blocking):
             return False
+        outgoing = self._outgoing
+        if outgoing is not None:
+            outgoing.hold()
         try:
             if self._ended:
                 return False
@@ -245,6 +258,8 @@ class Shifts:
             return False
         finally:
             self._baton.release()
+            if outgoing is not None:
+                outgoing.release()
 
     def _break_down(self) -> None:
         self.refuse()
@@ -264,7 +279,8 @@ class Shifts:
         try:
             while not self._ended:
                 # What was left while this thread had the baton is not called for by anybody.
-                self._was_called = self._commands.wait(self._rest if self._commands.empty() else 0.0)
+                left = not self._commands.empty()
+                self._was_called = self._commands.wait(0.0 if left else self._rest) or left
                 if self._was_called or not self._others_see_to_it():
                     self._round()
         except BaseException:
@@ -317,7 +333,7 @@ class Shifts:
     def _linger(self) -> None:
         """Let the answers to the turns that have just left share the write; see ``linger``."""
         steps = self._steps
-        turns_out, patience = steps.turns_out, steps.lingers_for
+        linger, turns_out, patience = steps.linger, steps.turns_out, steps.lingers_for
         if patience <= 0:
             return
         end = time.monotonic() + patience
@@ -325,5 +341,5 @@ class Shifts:
             if self._commands.empty():
                 self._commands.wait(left)
             self._take(steps.run_commands)
-        steps.linger.waited(answered=steps.turns_out < turns_out)
+        linger.waited(answered=steps.turns_out < turns_out)
         self._take(steps.hand_out_turns)

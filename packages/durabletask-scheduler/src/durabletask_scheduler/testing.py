@@ -19,7 +19,7 @@ from durabletask_scheduler.channel import InProcessChannel
 from durabletask_scheduler.clock import Clock, SystemClock
 from durabletask_scheduler.hub.model import HubError, Limits
 from durabletask_scheduler.hub.times import SECOND
-from durabletask_scheduler.rpc import Cancel, Reply, Sink
+from durabletask_scheduler.rpc import Cancel, Exchange, Reply, Sink
 from durabletask_scheduler.server import GrpcServer
 from durabletask_scheduler.service import TASK_HUB_METADATA, SchedulerService, ServiceOptions
 from durabletask_scheduler.storage.sqlite import SqliteStorage
@@ -152,7 +152,7 @@ class _ResettableService:
 
     def open_stream(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Cancel:
         metadata = _without_task_hub(metadata)
-        if rpc != "GetWorkItems":
+        if rpc not in ("GetWorkItems", "Work"):
             return self._service.open_stream(rpc, request, metadata, sink)
         stream = _Stream(request, metadata, sink)
         with self._changed:
@@ -167,6 +167,12 @@ class _ResettableService:
                 stream.cancel()
 
         return cancel
+
+    def open_exchange(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Exchange:
+        def answer(answering: str, message: Message, reply: Reply) -> None:
+            self.call(answering, message, metadata, reply)
+
+        return Exchange(self.open_stream(rpc, request, metadata, sink), answer)
 
     def initial_metadata(self, rpc: str) -> tuple[tuple[str, str], ...]:
         return self._service.initial_metadata(rpc)

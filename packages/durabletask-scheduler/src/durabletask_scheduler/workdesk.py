@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _FIRST_BACK_OFF = SECOND
 _LONGEST_BACK_OFF = 60 * SECOND
 _TURN_AGE = "turn age"
+_CHEAP_REPLAY = 50
+"""Events of a history that is sent rather than being asked for: to send it in vain costs less than to be asked."""
 
 
 class WorkDesk:
@@ -72,12 +74,12 @@ class WorkDesk:
 
     @property
     def turns_out(self) -> int:
-        """How many turns have left since the last write and are not answered."""
+        """How many turns have left since the last write and are not answered; not counting batches of entities."""
         return self._leases.turns_out
 
     @property
     def answers_come_by_themselves(self) -> bool:
-        return self._leases.answers_come_by_themselves
+        return self._leases.answers_come_by_themselves and self.entities.answers_come_by_themselves
 
     def in_flight(self) -> tuple[int, int]:
         """How many turns, and how many activities, workers have whose streams are open and whose answers count."""
@@ -93,6 +95,7 @@ class WorkDesk:
     def turns_left_behind(self) -> None:
         """A write begins."""
         self._leases.turns_left_behind()
+        self.entities.batches_left_behind()
 
     def close_streams(self) -> None:
         for stream in list(self._dispatcher.streams.values()):
@@ -205,14 +208,17 @@ class WorkDesk:
             return
         route = entry.turn_route
         if route is None:
-            route = entry.turn_route = Route(Kind.TURN, instance.task_hub, instance.name, instance.version or "")
+            route = Route(Kind.TURN, instance.task_hub, instance.name, instance.version or "")
+            route = entry.turn_route = self._dispatcher.known(route)
+            # The same text, but the one that all instances of this name share.
+            instance.name = route.name
         work: Work = WorkOf(route, entry, None, entry.avoid)
         entry.turn = work
         self._dispatcher.queue(work)
 
     def forget(self, entry: Entry) -> None:
         """The entry leaves memory or its instance is deleted: nothing of it is wanted any more."""
-        for key in list(entry.activities):
+        for key in list(entry.activities or ()):
             self._close(key)
         self._drop_turn(entry)
         self._ready.pop(entry, None)
@@ -244,6 +250,8 @@ class WorkDesk:
         scheduled = task.event.taskScheduled
         route = Route(Kind.ACTIVITY, entry.instance.task_hub, scheduled.name, scheduled.version.value)
         work: Work = WorkOf(route, entry, task)
+        if entry.activities is None:
+            entry.activities = {}
         entry.activities[task.key] = work
         self._activities[task.key] = work
         return work
@@ -268,7 +276,7 @@ class WorkDesk:
             return self._engine.find(task_hub, instance_id)
         except StorageError as error:
             logger.warning("An instance could not be loaded and is tried again later: %s", error)
-            self._engine.load_later((task_hub, instance_id))
+            self._engine.loading.load_later([(task_hub, instance_id)])
             return None
 
     def _close(self, task_key: int) -> None:
@@ -277,7 +285,10 @@ class WorkDesk:
         if work is None:
             return
         work.wanted = False
-        work.entry.activities.pop(task_key, None)
+        open_ones = work.entry.activities or {}
+        open_ones.pop(task_key, None)
+        if not open_ones:
+            work.entry.activities = None
         self._engine.touch(work.entry)
         if work.lease is not None:
             work.lease.void = True
@@ -344,7 +355,7 @@ class WorkDesk:
             entry.turn = None
             self.consider(entry)
             return
-        is_warm = entry.warm_stream is stream
+        is_warm = entry.warm_stream is stream and not _is_forgotten(entry.instance, stream)
         if is_warm and entry.turn_in_group:
             # The worker continues a run only after a turn whose commit it has been told of.
             self._late_turns.append(work)
@@ -363,7 +374,7 @@ class WorkDesk:
 
     def _is_fetched(self, entry: Entry, stream: Stream) -> bool:
         """Whether the worker is to fetch the past by itself."""
-        return stream.takes_history_stream and entry.rows_bytes > self._engine.options.history_stream_bytes
+        return stream.takes_history_stream and entry.past_bytes > self._engine.options.history_stream_bytes
 
     def _retry_turn(self, entry: Entry) -> None:
         entry.turn = None
@@ -373,6 +384,7 @@ class WorkDesk:
     def _send_turn(self, work: Work, stream: Stream, rows: list[HistoryRow] | None, *, fetched: bool) -> None:
         entry = work.entry
         self._engine.touch(entry)
+        kept_since = entry.instance.clock
         turn = turns.begin_turn(entry.instance, self._engine.context)
         item = pb.WorkItem(completionToken=turn.token)
         request = views.turn_request(entry.instance, turn, None if fetched else rows, item.orchestratorRequest)
@@ -381,7 +393,7 @@ class WorkDesk:
         if fetched:
             request.requiresHistoryStreaming = True
         lease = self._leases.grant(work, stream, turn.token, self._engine.now + self._engine.options.turn_max_age)
-        lease.warm = rows is None
+        lease.warm, lease.kept_since = rows is None, kept_since
         lease.history_key = rows[-1].key if rows else 0
         if not self._expiry_at:
             self._expect_expiry(lease)
@@ -466,6 +478,7 @@ class WorkDesk:
     def _send_again(self, lease: Lease) -> None:
         """The worker does not have what it needs for the turn."""
         if lease.warm:
+            lease.stream.forgotten_until = max(lease.stream.forgotten_until, lease.kept_since)
             turns.release_turn(lease.work.entry.instance)
             self._turn_over(lease.work.entry)
         else:
@@ -560,7 +573,13 @@ class WorkDesk:
         if isinstance(response, pb.OrchestratorResponse):
             return self.lease_of_turn(task_hub, response.instanceId)
         entry = self._engine.instances.cached((task_hub, response.instanceId))
-        for work in entry.activities.values() if entry is not None else ():
+        held = None if entry is None else entry.activities
+        for work in held.values() if held else ():
             if work.task is not None and work.task.task_id == response.taskId and work.lease is not None:
                 return work.lease
         return None
+
+
+def _is_forgotten(instance: Instance, stream: Stream) -> bool:
+    """Whether the worker most likely has let the run go that it kept, and sending the history costs little."""
+    return instance.clock <= stream.forgotten_until and instance.event_count <= _CHEAP_REPLAY

@@ -221,7 +221,7 @@ class TestBatchFailures:
         world.start()
         world.turn(world.entity_call(1), world.entity_signal(2))
         self.fail(world, 9)
-        assert world.live["a"].inbox == []
+        assert world.live["a"].inbox == ()
         world.signal(operation="newcomer")
         self.fail(world, 1)
         [reply] = world.live["a"].inbox

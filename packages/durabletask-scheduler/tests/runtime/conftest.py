@@ -84,8 +84,14 @@ class Sink:
         return self._messages.qsize()
 
 
+# A store that cannot load one cannot load many.
+_LIKE = {"load_many": "load"}
+
+
 class FailingStorage:
     """A store that can be told to fail: the calls of the methods named in ``failing`` raise."""
+
+    confirm_seconds = 0
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -110,10 +116,12 @@ class FailingStorage:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._storage, name)
+        if not callable(method):
+            return method
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self.calls.append(name)
-            if name in self.failing:
+            if name in self.failing or _LIKE.get(name) in self.failing:
                 self.on_failure()
                 raise StorageError("the disk is gone")
             return method(*args, **kwargs)

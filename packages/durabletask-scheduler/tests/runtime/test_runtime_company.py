@@ -1,4 +1,4 @@
-"""Answers of lent threads for which nobody waits share the write of what comes next, and are written soon in any case."""
+"""Answers of lent threads that nobody waits for share the write of what comes next, or are written soon after."""
 
 from __future__ import annotations
 

@@ -71,13 +71,16 @@ def test_histories_leave_memory_before_their_instances_do(instances):
     for entry in (*entries, third):
         assert len(instances.history(entry)) == 1
     settled(instances, *entries, third)
-    assert [entry.rows is None for entry in (*entries, third)] == [True, False, False]
+    assert [entry.past is None for entry in (*entries, third)] == [True, False, False]
     assert not any(entry.gone for entry in entries)
 
 
 def test_rows_of_the_group_follow_those_of_the_store(instances):
     entry = instances.load(("default", "a"))
     instances.append_history(entry, HistoryRow(5_000, 1, b"y", 1))
-    assert [row.key for row in instances.history(entry)] == [1_001, 5_000]
+    instances.append_history(entry, HistoryRow(5_001, 1, b"z", 1))
+    assert [(row.key, row.events) for row in instances.history(entry)] == [(5_001, b"x" * 10 + b"yz")]
+    instances.append_history(entry, HistoryRow(5_002, 1, b".", 1))
+    assert [(row.key, row.events) for row in instances.history(entry)] == [(5_002, b"x" * 10 + b"yz.")]
     instances.restart_history(entry)
     assert instances.history(entry) == []

@@ -9,6 +9,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
 from durabletask._tracing import spans
+from durabletask.replay.times import nanoseconds
 
 
 class EntityTracing:
@@ -30,10 +31,10 @@ class EntityTracing:
                 context=spans.read(parent) or trace.set_span_in_context(trace.INVALID_SPAN),
                 kind=SpanKind.SERVER,
                 attributes={**attributes, spans.OPERATION: operation},
-                start_time=spans.nanoseconds(timed.startTimeUtc),
+                start_time=nanoseconds(timed.startTimeUtc),
             )
             spans.set_outcome(span, outcome.failure.failureDetails.errorMessage if failed else None)
-            span.end(spans.nanoseconds(timed.endTimeUtc))
+            span.end(nanoseconds(timed.endTimeUtc))
 
 
 def _batch(work_item: pb.WorkItem) -> tuple[str, Iterator[tuple[str, pb.TraceContext]]]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from durabletask_proto import orchestrator_service_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     NoOpTracerProvider,
@@ -88,8 +87,3 @@ def write(message: pb.TraceContext, span: SpanContext) -> None:
         message.traceState.value = state
     else:
         message.ClearField("traceState")
-
-
-def nanoseconds(timestamp: Timestamp) -> int:
-    """Nanoseconds since 1970, as spans want times."""
-    return timestamp.seconds * 1_000_000_000 + timestamp.nanos

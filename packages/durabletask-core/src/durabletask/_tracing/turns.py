@@ -31,6 +31,7 @@ from durabletask._tracing import spans
 from durabletask._tracing.chosen_ids import SpanMaker
 from durabletask.replay import Observation
 from durabletask.replay.options import COMPLETED, FAILED, FIRED, RETRYING
+from durabletask.replay.times import nanoseconds
 
 _ENDED_WELL = ("COMPLETED", "CONTINUED_AS_NEW")
 
@@ -144,9 +145,9 @@ def _identified(maker: SpanMaker, request: pb.OrchestratorRequest, run: Run) -> 
 def _ended(what: Observation) -> _Ended | None:
     if what.event is None or what.action is None or what.scheduled_at is None:
         return None
-    start = spans.nanoseconds(what.scheduled_at)
+    start = what.scheduled_at
     # Not before the call, however the clocks of servers differ.
-    return _Ended(what, what.event, what.action, start, max(start, spans.nanoseconds(what.event.timestamp)))
+    return _Ended(what, what.event, what.action, start, max(start, nanoseconds(what.event.timestamp)))
 
 
 def _hexadecimal(text: str) -> int:
@@ -167,7 +168,7 @@ def _name(run: Run) -> str:
 
 
 def _emit_orchestration(orchestration: _Orchestration, result: Result) -> None:
-    run, start = orchestration.run, spans.nanoseconds(orchestration.started)
+    run, start = orchestration.run, nanoseconds(orchestration.started)
     span = orchestration.maker.start(
         _name(run),
         orchestration.context,

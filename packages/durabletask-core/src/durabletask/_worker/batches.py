@@ -1,6 +1,7 @@
 """Work items that a feature runs: entity batches, on threads of their own."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from durabletask._worker.warm_states import WarmStates
 from durabletask.features import WorkItemHost
 
 _MOST_KEPT = 64 * 1024 * 1024
+_BRIEF_SECONDS = 0.001
+_MOST_PACES = 1_000
 _MISSING = "the package 'durabletask-entities' is not installed"
 
 RunBatch = Callable[[pb.WorkItem, WorkItemHost], pb.EntityBatchResult]
@@ -73,6 +76,7 @@ class Batches:
         self._permits: Permits[Item] = Permits(self._limit, self._start)
         self._reported = False
         self._states = WarmStates(_MOST_KEPT)
+        self._paces = Paces()
         self.keep_warm = False
 
     @property
@@ -120,13 +124,15 @@ class Batches:
         self._ledger.abandon(item, _MISSING)
 
     def _start(self, item: Item) -> None:
-        self._threads.submit(partial(self._run, item))
+        self._threads.submit(partial(self._run, item), brief=self._paces.is_brief(item.message))
 
     def _run(self, item: Item) -> None:
+        begun = time.monotonic()
         try:
             if self._ledger.is_open(item):
                 self._respond(item)
         finally:
+            self._paces.note(item.message, time.monotonic() - begun)
             self._permits.release()
 
     def _respond(self, item: Item) -> None:
@@ -170,3 +176,29 @@ class Batches:
         copy = pb.WorkItem(completionToken=work_item.completionToken, entityRequestV2=request)
         copy.entityRequestV2.entityState.value = state
         return copy
+
+
+class Paces:
+    """How long operations take, by the entity's name: code that does I/O must not hold up the scheduler's work."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def is_brief(self, work_item: pb.WorkItem) -> bool:
+        """Whether the batch ends soon if its operations take what those of the last one of the same name took."""
+        seconds = self._seconds.get(_name(work_item))
+        return seconds is not None and seconds * _size(work_item) <= _BRIEF_SECONDS
+
+    def note(self, work_item: pb.WorkItem, seconds: float) -> None:
+        """A batch took so long."""
+        if len(self._seconds) >= _MOST_PACES:
+            self._seconds.clear()
+        self._seconds[_name(work_item)] = seconds / max(1, _size(work_item))
+
+
+def _name(work_item: pb.WorkItem) -> str:
+    return entity_id_of(work_item)[1:].partition("@")[0]
+
+
+def _size(work_item: pb.WorkItem) -> int:
+    return len(work_item.entityRequestV2.operationRequests) or len(work_item.entityRequest.operations)

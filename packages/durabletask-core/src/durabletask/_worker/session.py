@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_proto import scheduler_additions_pb2 as additions_pb
 from durabletask_proto import warm
 
 from durabletask._worker.activities import Activities, ActivityCode, Places
@@ -25,8 +26,9 @@ from durabletask._worker.warm import WarmRuns
 from durabletask._worker.watchdog import TurnWatchdog
 from durabletask.payload import PayloadStore
 from durabletask.transport.alarm import AlarmClock
-from durabletask.transport.completions import Outbox, RetryDelays
+from durabletask.transport.completions import Delivery, Outbox, RetryDelays
 from durabletask.transport.connection import CALL_DEADLINE, Connection
+from durabletask.transport.frames import AnswerFrames
 from durabletask.transport.lane import Lane
 from durabletask.transport.outages import OutageLog
 from durabletask.transport.stream import Abilities, StreamOptions, WorkItemStream
@@ -121,7 +123,6 @@ class Session:
         self._ledger = Ledger(self._outbox, logger)
         self._runs: WarmRuns[Run] = WarmRuns(limits.maximum_cached_orchestrations, self._dispose)
         self._threads = ThreadPool(limits.maximum_thread_pool_workers, "DurableTask", logger, lane)
-        lane.call_first(self._threads.call)
         self._batch_threads = ThreadPool(limits.maximum_thread_pool_workers, "DurableTaskEntity", logger, lane)
         self._process_threads = ThreadPool(limits.maximum_process_pool_workers, "DurableTaskProcess", logger, lane)
         self._processes = ProcessPool(limits.maximum_process_pool_workers, code.activities.options, logger)
@@ -183,6 +184,7 @@ class Session:
         """Take nothing new, let what runs finish within ``timeout`` seconds, give back the rest."""
         deadline = time.monotonic() + timeout
         self._stream.close()
+        self._outbox.ride(None)
         self._abandon_waiting()
         if threading.current_thread() is not self._reader:
             self._reader.join(max(0.0, deadline - time.monotonic()))
@@ -205,7 +207,6 @@ class Session:
     def request(self, abilities: Abilities) -> pb.GetWorkItemsRequest:
         """The request to open a stream with."""
         lending = self._connection.lending
-        self._outbox.pack(abilities.takes_packs)
         self._outbox.hand_over(None if lending is None else partial(self._connection.hand_over, lending))
         self._turns.keep_warm = abilities.warm_runs and self._runs.enabled
         self._batches.keep_warm = self._turns.keep_warm and self._batches.can_keep_warm
@@ -225,6 +226,14 @@ class Session:
         request.capabilities.extend(sorted(capabilities))  # type: ignore[arg-type]
         return request
 
+    def opening(self, frames: AnswerFrames[Delivery]) -> None:
+        """Answers can leave by this stream until it ends."""
+        self._outbox.ride(frames)
+
+    def settled(self, frame: additions_pb.SchedulerFrame) -> None:
+        """The scheduler says how it took some of the answers on the stream."""
+        self._outbox.settle(frame)
+
     def received(self, work_item: pb.WorkItem) -> None:
         """Hand a work item to the handler of its kind."""
         handler = self._handlers.get(work_item.WhichOneof("request") or "")
@@ -238,6 +247,7 @@ class Session:
 
     def disconnected(self) -> None:
         """The stream ended, and with it the server's memory of what is warm here."""
+        self._outbox.ride(None)
         self._runs.clear()
         self._batches.forget_states()
 

@@ -20,7 +20,8 @@ class ThreadPool:
         size: Greatest number of threads.
         name: Prefix of their names.
         logger: Where a function that raises is reported; functions are expected not to.
-        lane: Told after each function; what is submitted meanwhile goes on the same thread.
+        lane: Told after each function; what is submitted meanwhile goes on the same thread. The pool that was busy
+            last is the first that it calls.
     """
 
     def __init__(self, size: int, name: str, logger: logging.Logger, lane: Lane | None = None) -> None:
@@ -41,11 +42,16 @@ class ThreadPool:
         """Greatest number of threads."""
         return self._size
 
-    def submit(self, work: Work) -> None:
-        """Run ``work`` as soon as a thread is free; on the calling one if it is of these and has nothing else to do."""
+    def submit(self, work: Work, *, brief: bool = False) -> None:
+        """Run ``work`` as soon as a thread is free; on the calling one if it is of these and has nothing else to do.
+
+        Args:
+            brief: it ends so soon that the calling thread may do it before it goes on with the scheduler's work.
+        """
         member = self._own.member
         if member is not None and member.next is None:
-            member.next = work
+            if not brief or not self._lane.do_soon(work):
+                member.next = work
         elif not self.call(work):
             # Once more with the lock: a thread may have become free.
             with self._lock:
@@ -115,6 +121,7 @@ class ThreadPool:
                 member.next = self._waiting.popleft()
                 return True
             self._idle.append(member)
+        self._lane.call_first(self.call)
         member.bell.acquire()
         return member.next is not None
 

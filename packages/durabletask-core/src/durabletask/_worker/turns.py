@@ -110,27 +110,30 @@ class Turns:
         request = work_item.orchestratorRequest
         if self._payloads is not None:
             request = self._payloads.restore(request)
+        # Read once: each reading makes a text of its own, and a run that is kept keeps what it was given.
+        instance_id = request.instanceId
         properties = request.properties
         if warm.BASE in properties:
-            run = self._runs.take(request.instanceId, properties[warm.BASE].string_value)
+            run = self._runs.take(instance_id, properties[warm.BASE].string_value)
             if run is None:
                 return pb.OrchestratorResponse(
-                    instanceId=request.instanceId, completionToken=work_item.completionToken, requiresHistory=True
+                    instanceId=instance_id, completionToken=work_item.completionToken, requiresHistory=True
                 )
             run.confirm()
-            return self._advance(run, request, work_item)
-        self._runs.drop(request.instanceId)
+            return self._advance(run, instance_id, request, work_item)
+        self._runs.drop(instance_id)
         past = self._code.download_history(request) if request.requiresHistoryStreaming else request.pastEvents
-        return self._advance(self._code.open_run(request.instanceId), request, work_item, past)
+        return self._advance(self._code.open_run(instance_id), instance_id, request, work_item, past)
 
     def _advance(
         self,
         run: Run,
+        instance_id: str,
         request: pb.OrchestratorRequest,
         work_item: pb.WorkItem,
         past: Iterable[pb.HistoryEvent] = (),
     ) -> pb.OrchestratorResponse:
-        kept, instance_id, token = False, request.instanceId, work_item.completionToken
+        kept, token = False, work_item.completionToken
         self._watchdog.enter(instance_id, run)
         try:
             if past:

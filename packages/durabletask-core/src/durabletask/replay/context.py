@@ -118,13 +118,12 @@ class RunContext(OrchestrationContext):
         return self._called(action, "call_sub_orchestrator", name, retry_policy, return_type, _getframe(1))
 
     def wait_for_external_event(self, name: str, *, data_type: type | None = None) -> CancellableTask[Any]:
-        task: CancellableTask[Any] = CancellableTask(data_type)
         events = self._run.events
         buffered = events.take_buffered(name)
         if buffered is None:
-            events.wait(name, task)
-        else:
-            self._run.deliver(task, buffered.eventRaised.input.value)
+            return events.wait(name, data_type)
+        task: CancellableTask[Any] = CancellableTask(data_type)
+        self._run.deliver(task, buffered.eventRaised.input.value)
         return task
 
     def send_event(self, instance_id: str, event_name: str, *, data: Any | None = None) -> None:

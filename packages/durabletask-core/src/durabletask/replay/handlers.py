@@ -10,13 +10,14 @@ from durabletask.replay import retries
 from durabletask.replay.determinism import confirm
 from durabletask.replay.ledger import ActionRecord
 from durabletask.replay.options import COMPLETED, FAILED, FIRED, IGNORED
+from durabletask.replay.times import nanoseconds
 
 if TYPE_CHECKING:
     from durabletask.replay.run import OrchestrationRun
 
 
 def _orchestrator_started(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
-    run.ledger.now = event.timestamp
+    run.ledger.now = nanoseconds(event.timestamp)
 
 
 def _execution_started(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
@@ -61,7 +62,7 @@ def _event_sent(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
 
 
 def _confirmed(record: ActionRecord, event: pb.HistoryEvent) -> None:
-    record.scheduled_at = event.timestamp
+    record.scheduled_at = nanoseconds(event.timestamp)
 
 
 def _recorded_trace(call: Any, recorded: Any) -> None:

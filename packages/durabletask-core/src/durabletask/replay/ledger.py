@@ -4,7 +4,6 @@ from types import CodeType, FrameType
 from typing import Any
 
 from durabletask_proto import orchestrator_service_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from durabletask.task import Task
 
@@ -12,7 +11,8 @@ from durabletask.task import Task
 class ActionRecord:
     """One call of user code: the action it made, and where in the code it was made.
 
-    Only the code object and the instruction are kept; the line is worked out when somebody asks.
+    Only the code object and the instruction are kept; the line is worked out when somebody asks. ``scheduled_at`` is
+    the time of the turn, in nanoseconds since 1970.
     """
 
     __slots__ = ("_code", "_instruction", "action", "method", "name", "scheduled_at", "target", "task")
@@ -24,7 +24,7 @@ class ActionRecord:
         name: str,
         frame: FrameType | None,
         task: Task[Any] | None = None,
-        scheduled_at: Timestamp | None = None,
+        scheduled_at: int | None = None,
     ) -> None:
         self.action = action
         self.method = method
@@ -58,8 +58,8 @@ class ActionLedger:
         self.sequence = 0
         self.pending: dict[int, ActionRecord] = {}
         self.open: dict[int, ActionRecord] = {}
-        self.now: Timestamp | None = None
-        """The time of the turn, at which later actions are scheduled."""
+        self.now: int | None = None
+        """The time of the turn, at which later actions are scheduled, in nanoseconds since 1970; None before it."""
 
     def next_id(self) -> int:
         """Take the next number."""

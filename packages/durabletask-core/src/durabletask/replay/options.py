@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 from durabletask_proto import orchestrator_service_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from durabletask.exception_properties import ExceptionPropertiesProvider
 from durabletask.features import EventHandler, Feature, installed_features
@@ -33,7 +32,8 @@ class Observation(NamedTuple):
     ``kind`` is one of the constants of this module: a run ``started`` or ``finished``, a call ``completed``,
     ``failed`` or ``retrying``, a timer ``fired``, an event was ``ignored``, or a ``warning``. ``message`` is a
     text for people, ``method`` the context method that made the call, ``name`` what it called, ``event`` the
-    event that caused the observation, ``action`` that of the call, ``scheduled_at`` the time of its turn.
+    event that caused the observation, ``action`` that of the call, ``scheduled_at`` the time of its turn in
+    nanoseconds since 1970.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Observation(NamedTuple):
     name: str = ""
     event: pb.HistoryEvent | None = None
     action: pb.OrchestratorAction | None = None
-    scheduled_at: Timestamp | None = None
+    scheduled_at: int | None = None
 
 
 @dataclass(slots=True)

@@ -12,7 +12,6 @@ from types import CodeType
 from typing import Any, cast
 
 from durabletask_proto import orchestrator_service_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from durabletask import features
 from durabletask.failures import failure_of, plain_failure, safe_text, shown
@@ -33,7 +32,7 @@ from durabletask.replay.options import (
     TurnResult,
     VersionRejected,
 )
-from durabletask.replay.times import to_datetime
+from durabletask.replay.times import datetime_at
 from durabletask.task import NonDeterminismError, OrchestrationStateError, Task, TaskCancelledError, TaskFailedError
 
 _BEFORE_TIME = datetime(1000, 1, 1)
@@ -104,7 +103,7 @@ class OrchestrationRun:
         self._extensions: dict[str, Any] = {}
         self._observations: list[Observation] = []
         self._past: Sequence[pb.HistoryEvent] = ()
-        self._now_of: Timestamp | None = None
+        self._now_of: int | None = None
         self._now = _BEFORE_TIME
         self._code: Generator[Any, Any, Any] | Coroutine[Any, Any, Any] | None = None
         self._function_code: CodeType | None = None
@@ -197,8 +196,8 @@ class OrchestrationRun:
     def now(self) -> datetime:
         """The time of the turn, naive in UTC; the year 1000 before the first turn."""
         time = self.ledger.now
-        if time is not None and time is not self._now_of:
-            self._now_of, self._now = time, to_datetime(time)
+        if time is not None and time != self._now_of:
+            self._now_of, self._now = time, datetime_at(time)
         return self._now
 
     def new_uuid(self) -> str:

@@ -6,11 +6,22 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 _EPOCH = datetime(1970, 1, 1)
 _SECONDS_PER_DAY = 86_400
+_NANOSECONDS = 1_000_000_000
 
 
 def to_datetime(timestamp: Timestamp) -> datetime:
     """A naive datetime in UTC."""
-    return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+    return datetime_at(nanoseconds(timestamp))
+
+
+def datetime_at(moment: int) -> datetime:
+    """A naive datetime in UTC, of nanoseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=moment // 1000)
+
+
+def nanoseconds(timestamp: Timestamp) -> int:
+    """Nanoseconds since 1970: to be kept, for a message within another keeps the whole of it in memory."""
+    return timestamp.seconds * _NANOSECONDS + timestamp.nanos
 
 
 def to_timestamp(moment: datetime) -> Timestamp:

@@ -11,6 +11,7 @@ from durabletask.features import ENTITIES, EventHandler
 from durabletask.replay.determinism import confirm
 from durabletask.replay.ledger import ActionRecord
 from durabletask.replay.options import COMPLETED, FAILED, IGNORED
+from durabletask.replay.times import nanoseconds
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def _operation_called(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
     called = event.entityOperationCalled
     target = called.targetInstanceId.value if called.HasField("targetInstanceId") else None
     record = confirm(run, event.eventId, CALL, called.operation, target)
-    record.scheduled_at = event.timestamp
+    record.scheduled_at = nanoseconds(event.timestamp)
     _entities(run).call_confirmed(record, called.requestId)
 
 
@@ -70,7 +71,7 @@ def _lock_requested(run: "OrchestrationRun", event: pb.HistoryEvent) -> None:
     # First of all, so that the locks are given back if the code turns out not to ask for them any more.
     entities.lock_recorded(requested.criticalSectionId, lock_set)
     record = confirm(run, event.eventId, LOCK, lock_text(lock_set))
-    record.scheduled_at = event.timestamp
+    record.scheduled_at = nanoseconds(event.timestamp)
     entities.lock_confirmed(requested.criticalSectionId)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from durabletask_proto import orchestrator_service_pb2 as pb
-from google.protobuf.wrappers_pb2 import StringValue
+from durabletask_proto import warm
 
 from durabletask_scheduler.hub import checks, entity_ids, entity_queue, events, failures, instances, times
 from durabletask_scheduler.hub.entity_model import Batch, Entity, Queued, Sender
@@ -33,7 +33,7 @@ def next_batch_at(entity: Entity, now: int) -> int | None:
     if entity.batch is not None:
         return None
     entity_queue.make_due(entity, now)
-    if next(entity_queue.eligible(entity), None) is not None:
+    if entity_queue.next_up(entity) is not None:
         return max(now, entity.not_before)
     return entity.scheduled[0].due_at if entity.scheduled else None
 
@@ -52,14 +52,21 @@ def begin_batch(entity: Entity, ctx: Context) -> Batch:
     return entity.batch
 
 
-def batch_request(entity: Entity, batch: Batch) -> pb.EntityRequest:
-    """The work item of a batch, with the entity's state."""
-    return pb.EntityRequest(
-        instanceId=entity.instance_id,
-        executionId=entity.execution_id,
-        entityState=None if entity.state is None else StringValue(value=entity.state),
-        operationRequests=[entry.event for entry in batch.operations],
-    )
+def batch_request(entity: Entity, batch: Batch, warm_token: str | None = None) -> pb.EntityRequest:
+    """The work item of a batch, with the entity's state.
+
+    Args:
+        warm_token: the completion token of the batch whose worker keeps the state, which is left out then.
+    """
+    events = [entry.event for entry in batch.operations]
+    if warm_token is not None:
+        token = warm.ENTITY_BASE + warm_token
+        return pb.EntityRequest(instanceId=entity.instance_id, executionId=token, operationRequests=events)
+    request = pb.EntityRequest(instanceId=entity.instance_id, executionId=entity.execution_id, operationRequests=events)
+    if entity.state is not None:
+        # In place: a large state would be copied once more.
+        request.entityState.value = entity.state
+    return request
 
 
 def abandon_batch(entity: Entity, ctx: Context) -> None:

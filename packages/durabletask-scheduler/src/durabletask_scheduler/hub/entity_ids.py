@@ -10,7 +10,6 @@ from durabletask_scheduler.hub import checks
 from durabletask_scheduler.hub.model import HubError, Limits
 
 _HEX = frozenset("0123456789abcdefABCDEF")
-_GUID_GROUPS = (8, 4, 4, 4, 12)
 
 
 def is_entity(instance_id: str) -> bool:
@@ -38,10 +37,9 @@ def check_entity_id(instance_id: str, limits: Limits) -> None:
 
 def is_guid(text: str) -> bool:
     """Whether it is a GUID in one of its two usual forms: 32 hexadecimal digits, or with hyphens."""
-    groups = text.split("-")
-    if tuple(map(len, groups)) not in (_GUID_GROUPS, (32,)):
-        return False
-    return all(char in _HEX for group in groups for char in group)
+    if len(text) == 36 and text[8] == text[13] == text[18] == text[23] == "-":
+        text = text.replace("-", "")
+    return len(text) == 32 and _HEX.issuperset(text)
 
 
 def check_request_id(request_id: str) -> None:

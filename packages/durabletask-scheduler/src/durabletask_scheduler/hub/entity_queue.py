@@ -101,6 +101,8 @@ def remove(entity: Entity, entry: Queued, commit: Commit) -> None:
 
 def make_due(entity: Entity, now: int) -> None:
     """Let scheduled operations whose time has come take their place at the end of the inbox."""
+    if not entity.scheduled:
+        return
     due = 0
     for entry in entity.scheduled:
         if entry.due_at > now:
@@ -140,13 +142,22 @@ def eligible(entity: Entity) -> Iterator[Queued]:
         yield from (entry for entry in entity.inbox.values() if _is_owned(entity, entry))
 
 
+def next_up(entity: Entity) -> Queued | None:
+    """What comes up next, if anything may."""
+    if entity.lock is None:
+        for entry in entity.inbox.values():
+            return entry
+        return None
+    return next(eligible(entity), None)
+
+
 # --- locks
 
 
 def _advance(entity: Entity, ctx: Context, commit: Commit) -> None:
     """Lock requests and unlocks that have come up take effect."""
     while True:
-        entry = next(eligible(entity), None)
+        entry = next_up(entity)
         move = None if entry is None else _MOVES.get(kind_of(entry))
         if entry is None or move is None:
             return

@@ -5,7 +5,7 @@ Each function changes the instance in place and notes in the commit what has to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -15,6 +15,8 @@ from durabletask_scheduler.hub import entity_sections, events
 from durabletask_scheduler.hub.model import (
     COMPLETED,
     FAILED,
+    NO_TAGS,
+    NO_TASKS,
     PENDING,
     TERMINATED,
     Commit,
@@ -52,7 +54,7 @@ def create(task_hub: str, event: pb.HistoryEvent, scheduled_at: int, ctx: Contex
         updated_at=ctx.now,
         started=event.SerializeToString(),
         scheduled_at=scheduled_at,
-        tags=dict(started.tags) if started.tags else {},
+        tags=dict(started.tags) if started.tags else NO_TAGS,
         specials=0,
     )
     if parent is not None:
@@ -72,9 +74,8 @@ def replace(existing: Instance, ctx: Context, commit: Commit) -> None:
     commit.messages.extend(entity_sections.releases(existing))
     existing.status = TERMINATED
     existing.completed_at = existing.updated_at = ctx.now
-    existing.open_tasks.clear()
-    existing.by_id = None
-    existing.inbox.clear()
+    _forget_tasks(existing)
+    existing.inbox = ()
     existing.turn = None
     if existing.parent_instance_id:
         details = events.failure(
@@ -88,11 +89,18 @@ def receive(instance: Instance, event: pb.HistoryEvent, ctx: Context, commit: Co
     """Append an event to the inbox."""
     data = event.SerializeToString()
     key = ctx.new_key()
-    instance.inbox.append(Inbound(key, event, None, data))
+    add_inbound(instance, Inbound(key, event, None, data))
     if event.WhichOneof("eventType") in SPECIALS:
         instance.specials = -1
     commit.inbox_added.append(InboxRow(key, instance.key, data))
     commit.runnable.append(instance)
+
+
+def add_inbound(instance: Instance, entry: Inbound) -> None:
+    if instance.inbox:
+        instance.inbox.append(entry)
+    else:
+        instance.inbox = [entry]
 
 
 def specials(instance: Instance) -> int:
@@ -102,13 +110,10 @@ def specials(instance: Instance) -> int:
     return instance.specials
 
 
-def remove_inbound(instance: Instance, count: int, commit: Commit) -> list[Inbound]:
+def remove_inbound(instance: Instance, count: int, commit: Commit) -> Sequence[Inbound]:
     """Take entries from the front of the inbox; the timers among them are closed."""
-    if count == len(instance.inbox):
-        taken, instance.inbox = instance.inbox, []
-    else:
-        taken = instance.inbox[:count]
-        del instance.inbox[:count]
+    taken = instance.inbox[:count]
+    instance.inbox = [*instance.inbox[count:]] if count < len(instance.inbox) else ()
     if instance.specials:
         instance.specials = -1
     for entry in taken:
@@ -127,18 +132,25 @@ def _by_id(instance: Instance) -> dict[tuple[int, int | str], OpenTask]:
 
 def find_task(instance: Instance, kind: TaskKind, identity: int | str) -> OpenTask | None:
     """The open task of that kind and identity (task id; request id, id of a critical section), if any."""
+    if not instance.open_tasks:
+        return None
     return _by_id(instance).get((kind, identity))
 
 
 def open_task(instance: Instance, task: OpenTask, commit: Commit) -> None:
     _by_id(instance)[task.kind, task.identity] = task
-    instance.open_tasks[task.key] = task
+    if instance.open_tasks:
+        instance.open_tasks[task.key] = task
+    else:
+        instance.open_tasks = {task.key: task}
     commit.opened.append((instance.key, task))
 
 
 def close_task(instance: Instance, task: OpenTask, commit: Commit) -> None:
     instance.open_tasks.pop(task.key, None)
-    if instance.by_id is not None:
+    if not instance.open_tasks:
+        _forget_tasks(instance)
+    elif instance.by_id is not None:
         instance.by_id.pop((task.kind, task.identity), None)
     _note_closed([task.key], commit)
 
@@ -149,7 +161,11 @@ def close_all_tasks(instance: Instance, commit: Commit) -> None:
         return
     commit.messages.extend(entity_sections.releases(instance))
     _note_closed(instance.open_tasks, commit)
-    instance.open_tasks.clear()
+    _forget_tasks(instance)
+
+
+def _forget_tasks(instance: Instance) -> None:
+    instance.open_tasks = NO_TASKS
     instance.by_id = None
 
 
@@ -176,7 +192,7 @@ def finish(instance: Instance, completed: pb.HistoryEvent, ctx: Context, commit:
     """Make the instance terminal; what it still waits for is dropped, who waits for it is told."""
     close_all_tasks(instance, commit)
     commit.inbox_removed.extend(entry.key for entry in instance.inbox if entry.key)
-    instance.inbox.clear()
+    instance.inbox = ()
     instance.specials = 0
     instance.turn = None
     instance.abandoned = instance.not_before = 0

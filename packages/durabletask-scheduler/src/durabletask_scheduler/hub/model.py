@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
@@ -182,9 +183,19 @@ class Turn:
     started_at: int
 
 
+NO_TASKS: Final[dict[int, OpenTask]] = {}
+"""What every instance has that waits for no task; never changed."""
+
+NO_TAGS: Final[dict[str, str]] = {}
+"""What every instance has that has no tags; never changed."""
+
+
 @dataclass(slots=True)
 class Instance:
     """The hot state of one orchestration instance: all that the rules ask about it.
+
+    Many are kept that wait for one event only, so what is empty takes no memory: it is the same for all, and whoever
+    adds to it makes one of the instance's own.
 
     Attributes:
         key: storage key of its row; a replaced instance id gets a new key.
@@ -198,8 +209,11 @@ class Instance:
         event_count: committed events of this generation, including ``started``.
         clock: time of the last OrchestratorStarted handed out; it never goes back.
         trace_context: the OrchestrationTraceContext of the last answer, serialized.
-        open_tasks: by key, unresolved tasks of this generation in the order of scheduling.
-        inbox: events for the next turn, first in first out, including those of a turn in flight.
+        tags: never changed in place.
+        open_tasks: by key, unresolved tasks of this generation in the order of scheduling; changed by
+            ``instances.open_task`` and ``instances.close_task`` only.
+        inbox: events for the next turn, first in first out, including those of a turn in flight; added to by
+            ``instances.add_inbound`` only.
         turn: the turn in flight, if any.
         abandoned: how often in a row turns of this instance were abandoned.
         not_before: no turn begins before this time (back-off after an abandon).
@@ -223,21 +237,26 @@ class Instance:
     completed_at: int = 0
     completed: bytes = b""
     custom_status: str | None = None
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=lambda: NO_TAGS)
     parent_instance_id: str = ""
     parent_execution_id: str = ""
     parent_task_id: int = 0
     event_count: int = 0
     clock: int = 0
     trace_context: bytes = b""
-    open_tasks: dict[int, OpenTask] = field(default_factory=dict)
-    inbox: list[Inbound] = field(default_factory=list)
+    open_tasks: dict[int, OpenTask] = field(default_factory=lambda: NO_TASKS)
+    inbox: list[Inbound] | tuple[()] = ()
     turn: Turn | None = None
     abandoned: int = 0
     not_before: int = 0
     by_id: dict[tuple[int, int | str], OpenTask] | None = field(default=None, compare=False, repr=False)
     specials: int = field(default=-1, compare=False, repr=False)
     parent_trace: pb.TraceContext | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.tags = self.tags or NO_TAGS
+        self.open_tasks = self.open_tasks or NO_TASKS
+        self.inbox = self.inbox or ()
 
     @property
     def is_terminal(self) -> bool:

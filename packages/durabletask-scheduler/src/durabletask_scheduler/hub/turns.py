@@ -6,6 +6,8 @@ Its answer becomes one commit: the history row, tasks, messages, and the instanc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask_scheduler.hub import actions, events, failures, instances
@@ -64,12 +66,12 @@ def begin_turn(instance: Instance, ctx: Context) -> Turn:
     The clock (OrchestratorStarted) never goes back and is strictly later than the timers that fire.
     The first turn of a generation has ExecutionStarted second, whatever was stored before it.
     """
-    inbox = instance.inbox
+    delivered: Sequence[Inbound] = instance.inbox
+    taken = len(delivered)
     if instances.specials(instance):
         taken = _arrange(instance)
-        delivered = [entry for entry in inbox[:taken] if entry.event.WhichOneof("eventType") != instances.REWIND]
-    else:
-        taken, delivered = len(inbox), inbox
+        arranged = instance.inbox[:taken]
+        delivered = [entry for entry in arranged if entry.event.WhichOneof("eventType") != instances.REWIND]
     fired = 0
     for entry in delivered:
         if entry.timer is not None and entry.timer.due_at > fired:
@@ -95,7 +97,8 @@ def _arrange(instance: Instance) -> int:
     if not controls:
         return len(kinds)
     first = controls[0]
-    instance.inbox.insert(0, instance.inbox.pop(first))
+    inbox = instance.inbox
+    instance.inbox = [inbox[first], *inbox[:first], *inbox[first + 1 :]]
     alone = kinds[first] == instances.SUSPEND or len(controls) > 1
     return 1 if alone else len(kinds)
 
@@ -121,7 +124,8 @@ def fire_timer(instance: Instance, task_key: int, ctx: Context) -> None:
     if timer is None or timer.kind is not TaskKind.TIMER or timer.fired:
         return
     timer.fired = True
-    instance.inbox.append(Inbound(0, events.timer_fired(max(ctx.now, timer.due_at), timer), timer))
+    fired = events.timer_fired(max(ctx.now, timer.due_at), timer)
+    instances.add_inbound(instance, Inbound(0, fired, timer))
 
 
 def complete_turn(instance: Instance, response: pb.OrchestratorResponse, ctx: Context) -> Commit:
@@ -292,7 +296,7 @@ def _carry_over(effects: Effects, asked: pb.CompleteOrchestrationAction) -> None
     if not asked.carryoverEvents:
         instance.inbox = survivors
         return
-    instance.inbox = []
+    instance.inbox = ()
     for event in asked.carryoverEvents:
         carried = pb.HistoryEvent()
         carried.CopyFrom(event)
