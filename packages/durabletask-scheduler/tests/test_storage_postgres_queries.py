@@ -212,6 +212,34 @@ def test_pages_walk_an_index_in_order(
         assert list(sorts_of_instances(plan)) == []
 
 
+@pytest.mark.parametrize("analyzed", [True, False])
+@pytest.mark.parametrize("prefix", ["i1", "\U0010ffff"])
+@pytest.mark.parametrize("conditions", [{}, {"created_from": 1, "created_to": 9, "completed_from": 3, "name": "order"}])
+def test_what_is_found_by_id_walks_the_index_of_ids(
+    filled: Any, postgres_database: Any, analyzed: bool, prefix: str, conditions: dict[str, Any]
+) -> None:
+    """Whatever the server knows of the table, which is nothing at first."""
+    pages, where = PostgresStorage.pages, InstanceFilter(id_prefix=prefix, **conditions)
+    queries = [
+        pages.named(1, where, limit=5),
+        pages.created(1, where, limit=5, after=None, payloads=True, by_id=True),
+        pages.completed(1, where, limit=5, after=(5, 6), by_id=True),
+        pages.counted(1, where, by_name=True, by_version=True, by_id=True),
+    ]
+    with contextlib.ExitStack() as stack:
+        connection = filled
+        if not analyzed:
+            database = Target(postgres_database.url, postgres_database.schema)
+            PostgresStorage(database.url, schema=database.schema).close()
+            connection = stack.enter_context(connect(database, {}))
+        for sql, _ in filter(None, queries):
+            plan = plan_of(connection, sql)
+            assert scans(plan) == []
+            walked = [node for node in nodes(plan) if node.get("Index Name", "").startswith("instances_by")]
+            assert [node["Index Name"] for node in walked] == ["instances_by_id"]
+            assert "instance_id >=" in walked[0]["Index Cond"]
+
+
 @pytest.mark.parametrize("selection", list(EntitySelection))
 def test_pages_of_entities_walk_an_index_in_order(filled: Any, selection: EntitySelection) -> None:
     where = EntityFilter(selection, id_prefix="@a")

@@ -18,7 +18,7 @@ _SELECTIONS = {
     EntitySelection.LOCKED: "where_locked",
     EntitySelection.STATELESS: "where_stateless",
 }
-_CONDITIONS = ("id_from", "id_to", "modified_from", "modified_to")
+_CONDITIONS = ("after", "id_from", "id_to", "modified_from", "modified_to")
 
 
 def entity_steps(effect: EntityEffect, hubs: Mapping[str, int]) -> Iterator[tuple[str, Iterable[Row]]]:
@@ -79,8 +79,11 @@ def entity_page(
     Args:
         sql: the store's statements about entities.
     """
+    # One of the two: SQLite would begin at the first that it finds, and walk to the other.
+    begins_after = after >= where.id_prefix
     wanted = {
-        "id_from": where.id_prefix or None,
+        "after": after if begins_after else None,
+        "id_from": None if begins_after else where.id_prefix,
         "id_to": after_prefix(where.id_prefix),
         "modified_from": where.modified_from or None,
         "modified_to": where.modified_to or None,
@@ -91,7 +94,7 @@ def entity_page(
         parts.append(sql[_SELECTIONS[where.selection]])
     parts.extend(sql[f"where_{name}"] for name in _CONDITIONS if name in parameters)
     parts.append(sql["in_order"])
-    return " ".join(parts), {"hub": hub, "limit": limit, "after": after, **parameters}
+    return " ".join(parts), {"hub": hub, "limit": limit, **parameters}
 
 
 def entity_summary_from(row: Row) -> EntitySummary:

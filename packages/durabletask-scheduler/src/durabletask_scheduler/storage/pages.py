@@ -1,4 +1,8 @@
-"""Pages of instances: a filter becomes SQL whose every part walks an index in the order of the page. And counts."""
+"""Pages of instances, and counts: a filter becomes SQL.
+
+Every part of a page walks an index in the order of the page. If few ids begin as the filter wants it, that could mean
+to walk past all that is stored: then all of those ids are looked at instead, and what the filter selects is sorted.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,14 @@ from durabletask_scheduler.storage.rows import Row
 # Where a row of a page has its tags.
 _TAGS = 11
 _STATUSES = frozenset(range(8))
-_BY_CREATION = ("created_to", "completed_from", "completed_to", "id_from", "id_to", "name", "version", "tags")
-_BY_COMPLETION = ("created_from", "created_to", "completed_to", "id_from", "id_to", "name", "version", "tags")
+_PREFIX = ("id_from", "id_to")
+_BY_CREATION = ("created_to", "completed_from", "completed_to", "name", "version", "tags")
+_BY_COMPLETION = ("created_from", "created_to", "completed_to", "name", "version", "tags")
 _OF_COUNTS = ("created_from", *_BY_CREATION)
 
 Query = tuple[str, dict[str, Any]]
+Place = tuple[int, int]
+"""Time and key of a row, after which a page begins."""
 
 
 class Pages:
@@ -43,50 +50,73 @@ class Pages:
         values = (*row[:_TAGS], self._tags_from(row[_TAGS]), *row[_TAGS + 1 :])
         return InstanceSummary(*values)
 
+    def named(self, hub: int, where: InstanceFilter, *, limit: int) -> Query | None:
+        """Statement and parameters for counting the ids with the filter's prefix, to a limit; None if it has none."""
+        if not where.id_prefix:
+            return None
+        parameters = {**self._parameters(hub, where, (), None), "limit": limit}
+        return self._filled("named", (), parameters, ()), parameters
+
     def created(
-        self, hub: int, where: InstanceFilter, *, limit: int, after: tuple[int, int] | None, payloads: bool
+        self, hub: int, where: InstanceFilter, *, limit: int, after: Place | None, payloads: bool, by_id: bool = False
     ) -> Query | None:
-        """Statement and parameters of a page in the order of (created_at, key); None if nothing can match."""
+        """Statement and parameters of a page in the order of (created_at, key); None if nothing can match.
+
+        Args:
+            by_id: look at every id with the filter's prefix.
+        """
         statuses = _statuses_of(where)
         if not statuses:
             return None
         parameters = self._parameters(hub, where, statuses, _start(where.created_from, after))
         parameters["limit"] = limit
-        one = self._sql["page_of_created"].replace("{conditions}", self._conditions(_BY_CREATION, parameters))
-        page = " UNION ALL ".join(one.replace("{status}", str(status)) for status in sorted(statuses))
+        if by_id:
+            page = self._filled("page_by_id", _BY_CREATION, parameters, statuses).replace("{at}", "created_at")
+        else:
+            one = self._filled("page_of_created", _BY_CREATION, parameters, statuses)
+            page = " UNION ALL ".join(one.replace("{status}", str(status)) for status in sorted(statuses))
         return self._sql["page_rows_with_payloads" if payloads else "page_rows"].replace("{page}", page), parameters
 
-    def completed(self, hub: int, where: InstanceFilter, *, limit: int, after: tuple[int, int] | None) -> Query | None:
+    def completed(
+        self, hub: int, where: InstanceFilter, *, limit: int, after: Place | None, by_id: bool = False
+    ) -> Query | None:
         """The same for terminal instances in the order of (completed_at, key)."""
         statuses = (where.statuses or TERMINAL) & TERMINAL
         if not statuses:
             return None
         parameters = self._parameters(hub, where, statuses, _start(where.completed_from, after))
         parameters["limit"] = limit
-        conditions = f"{self._conditions(_BY_COMPLETION, parameters)} {self._sql['where_statuses']}"
-        page = self._sql["page_of_completed"].replace("{conditions}", conditions)
-        page = page.replace("{statuses}", self._list(statuses))
-        return self._sql["page_rows"].replace("{page}", page), parameters
+        page = self._filled("page_by_id" if by_id else "page_of_completed", _BY_COMPLETION, parameters, statuses)
+        return self._sql["page_rows"].replace("{page}", page.replace("{at}", "completed_at")), parameters
 
-    def counted(self, hub: int, where: InstanceFilter, *, by_name: bool, by_version: bool) -> Query | None:
+    def counted(
+        self, hub: int, where: InstanceFilter, *, by_name: bool, by_version: bool, by_id: bool = False
+    ) -> Query | None:
         """Statement and parameters of a count by status, name and version; None if nothing can match."""
         statuses = _statuses_of(where)
         if not statuses:
             return None
         parameters = self._parameters(hub, where, statuses, None)
+        statement = self._filled("counted_by_id" if by_id else "counted", _OF_COUNTS, parameters, statuses)
+        statement = statement.replace("{name}", "name" if by_name else "''")
+        return statement.replace("{version}", "coalesce(version, '')" if by_version else "''"), parameters
+
+    def _filled(
+        self, statement: str, names: tuple[str, ...], parameters: dict[str, Any], statuses: Iterable[int]
+    ) -> str:
+        """A statement with those of the conditions for which there are parameters."""
         parts = {
+            "{prefix}": self._conditions(_PREFIX, parameters),
+            "{conditions}": self._conditions(names, parameters),
             "{statuses}": self._list(statuses),
-            "{name}": "name" if by_name else "''",
-            "{version}": "coalesce(version, '')" if by_version else "''",
-            "{conditions}": self._conditions(_OF_COUNTS, parameters),
         }
-        statement = self._sql["counted"]
-        for placeholder, text in parts.items():
-            statement = statement.replace(placeholder, text)
-        return statement, parameters
+        text = self._sql[statement]
+        for placeholder, part in parts.items():
+            text = text.replace(placeholder, part)
+        return text
 
     def _parameters(
-        self, hub: int, where: InstanceFilter, statuses: Iterable[int], start: tuple[int, int] | None
+        self, hub: int, where: InstanceFilter, statuses: Iterable[int], start: Place | None
     ) -> dict[str, Any]:
         wanted = {
             "after_at": start and start[0],
@@ -116,7 +146,7 @@ def _statuses_of(where: InstanceFilter) -> frozenset[int]:
     return statuses & TERMINAL if where.completed_from or where.completed_to else statuses
 
 
-def _start(lower: int, after: tuple[int, int] | None) -> tuple[int, int]:
+def _start(lower: int, after: Place | None) -> Place:
     # Keys begin at 1, so (t, 0) stands before every row of time t.
     return max((lower, 0), after or (0, 0))
 

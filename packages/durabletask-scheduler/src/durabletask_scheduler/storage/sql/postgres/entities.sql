@@ -25,7 +25,7 @@ SELECT
     instance_id, modified_at, (SELECT count(*) FROM entity_inbox AS n WHERE n.entity_key = e.key), state IS NOT NULL,
     {state}, locked_since, lock_instance_id, lock_execution_id, lock_section
 FROM entities AS e
-WHERE hub = %(hub)s AND instance_id > %(after)s
+WHERE hub = %(hub)s
 
 -- name: in_order
 ORDER BY instance_id LIMIT %(limit)s
@@ -40,6 +40,9 @@ AND locked_since > 0
 
 -- name: where_stateless
 AND state IS NULL
+
+-- name: where_after
+AND instance_id > %(after)s
 
 -- name: where_id_from
 AND instance_id >= %(id_from)s

@@ -1,18 +1,26 @@
 -- A page is made of rows found in order (page_of_created for each status, merged by UNION ALL, or
--- page_of_completed), and page_rows around them.
+-- page_of_completed) or by their ids (page_by_id), and page_rows around them.
 
 -- name: page_of_created
 (
     SELECT created_at AS at, key FROM instances
     WHERE
-        hub = %(hub)s AND status = %(status_{status})s AND (created_at, key) > (%(after_at)s, %(after_key)s) {conditions}
+        hub = %(hub)s AND status = %(status_{status})s AND (created_at, key) > (%(after_at)s, %(after_key)s)
+        {prefix} {conditions}
     ORDER BY created_at, key LIMIT %(limit)s
 )
 
 -- name: page_of_completed
 SELECT completed_at AS at, key FROM instances
 WHERE
-    hub = %(hub)s AND completed_at > 0 AND (completed_at, key) > (%(after_at)s, %(after_key)s) {conditions}
+    hub = %(hub)s AND completed_at > 0 AND (completed_at, key) > (%(after_at)s, %(after_key)s)
+    AND status IN ({statuses}) {prefix} {conditions}
+
+-- OFFSET 0 keeps the conditions apart: with those inside, and in this order, only the index of ids is of use.
+-- name: page_by_id
+SELECT {at} AS at, key
+FROM (SELECT * FROM instances WHERE hub = %(hub)s {prefix} ORDER BY instance_id OFFSET 0) AS named
+WHERE ({at}, key) > (%(after_at)s, %(after_key)s) AND status IN ({statuses}) {conditions}
 
 -- name: page_rows
 SELECT
@@ -36,8 +44,18 @@ ORDER BY p.at, p.key
 
 -- name: counted
 SELECT status, {name}, {version}, count(*) FROM instances
-WHERE hub = %(hub)s AND status IN ({statuses}) {conditions}
+WHERE hub = %(hub)s AND status IN ({statuses}) {prefix} {conditions}
 GROUP BY 1, 2, 3
+
+-- name: counted_by_id
+SELECT status, {name}, {version}, count(*)
+FROM (SELECT * FROM instances WHERE hub = %(hub)s {prefix} ORDER BY instance_id OFFSET 0) AS named
+WHERE status IN ({statuses}) {conditions}
+GROUP BY 1, 2, 3
+
+-- name: named
+SELECT count(*)
+FROM (SELECT 1 FROM instances WHERE hub = %(hub)s {prefix} ORDER BY instance_id LIMIT %(limit)s) AS named
 
 -- name: one_status
 %(status_{status})s
@@ -71,5 +89,3 @@ AND coalesce(version, '') = %(version)s
 -- name: where_tags
 AND tags @> %(tags)s
 
--- name: where_statuses
-AND status IN ({statuses})

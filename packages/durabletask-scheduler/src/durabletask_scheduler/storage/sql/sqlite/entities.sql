@@ -57,7 +57,7 @@ SELECT
     instance_id, modified_at, (SELECT count(*) FROM entity_inbox AS n WHERE n.entity_key = e.key), state IS NOT NULL,
     {state}, locked_since, lock_instance_id, lock_execution_id, lock_section
 FROM entities AS e
-WHERE hub = :hub AND instance_id > :after
+WHERE hub = :hub
 
 -- Conditions that a filter adds.
 
@@ -69,6 +69,9 @@ AND locked_since > 0
 
 -- name: where_stateless
 AND state IS NULL
+
+-- name: where_after
+AND instance_id > :after
 
 -- name: where_id_from
 AND instance_id >= :id_from

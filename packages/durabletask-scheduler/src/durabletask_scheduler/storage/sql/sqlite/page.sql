@@ -1,13 +1,21 @@
 -- A page is made of rows found in order (page_of_created for each status, merged by UNION ALL, or
--- page_of_completed), and page_rows around them.
+-- page_of_completed) or by their ids (page_by_id), and page_rows around them.
 
 -- name: page_of_created
 SELECT created_at AS at, key FROM instances INDEXED BY instances_by_status
-WHERE hub = :hub AND status = :status_{status} AND (created_at, key) > (:after_at, :after_key) {conditions}
+WHERE hub = :hub AND status = :status_{status} AND (created_at, key) > (:after_at, :after_key)
+    {prefix} {conditions}
 
+-- The index wants to see "completed_at > 0", which is true of all in it: without likely() the walk may begin there.
 -- name: page_of_completed
 SELECT completed_at AS at, key FROM instances INDEXED BY instances_by_completion
-WHERE hub = :hub AND completed_at > 0 AND (completed_at, key) > (:after_at, :after_key) {conditions}
+WHERE
+    hub = :hub AND (completed_at, key) > (:after_at, :after_key) AND likely(completed_at > 0)
+    AND status IN ({statuses}) {prefix} {conditions}
+
+-- name: page_by_id
+SELECT {at} AS at, key FROM instances INDEXED BY instances_by_id
+WHERE hub = :hub {prefix} AND ({at}, key) > (:after_at, :after_key) AND status IN ({statuses}) {conditions}
 
 -- name: page_rows
 SELECT
@@ -31,8 +39,16 @@ ORDER BY p.at, p.key
 
 -- name: counted
 SELECT status, {name}, {version}, count(*) FROM instances INDEXED BY instances_by_status
-WHERE hub = :hub AND status IN ({statuses}) {conditions}
+WHERE hub = :hub AND status IN ({statuses}) {prefix} {conditions}
 GROUP BY 1, 2, 3
+
+-- name: counted_by_id
+SELECT status, {name}, {version}, count(*) FROM instances INDEXED BY instances_by_id
+WHERE hub = :hub {prefix} AND status IN ({statuses}) {conditions}
+GROUP BY 1, 2, 3
+
+-- name: named
+SELECT count(*) FROM (SELECT 1 FROM instances INDEXED BY instances_by_id WHERE hub = :hub {prefix} LIMIT :limit)
 
 -- name: one_status
 :status_{status}
@@ -65,6 +81,3 @@ AND coalesce(version, '') = :version
 
 -- name: where_tags
 AND tags_include(tags, :tags)
-
--- name: where_statuses
-AND status IN ({statuses})
