@@ -201,10 +201,11 @@ def test_a_peer_whose_server_npm_installs_is_absent_without_npm(
 @pytest.mark.processes
 def test_the_cpu_of_a_server_is_that_of_its_children_too_also_of_those_that_ended() -> None:
     meter = importlib.import_module("drivers.meter")
-    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint('burnt', flush=True); input()"
+    burn = "import time\ninput()\nwhile time.process_time() < 0.3: pass\nprint('burnt', flush=True); input()"
     server = (
         "import subprocess, sys\n"
         f"child = subprocess.Popen([sys.executable, '-c', {burn!r}], stdin=subprocess.PIPE)\n"
+        "input(); child.stdin.write(b'burn\\n'); child.stdin.flush()\n"
         "input(); child.communicate(b'end'); print('ended', flush=True); input()"
     )
     pipe = subprocess.PIPE
@@ -212,6 +213,8 @@ def test_the_cpu_of_a_server_is_that_of_its_children_too_also_of_those_that_ende
         assert process.stdin is not None
         assert process.stdout is not None
         with meter.Meter([process.pid]) as living:
+            process.stdin.write("burn\n")
+            process.stdin.flush()
             assert process.stdout.readline() == "burnt\n"
         with meter.Meter([process.pid]) as ended:
             process.stdin.write("end the child\n")

@@ -176,6 +176,36 @@ def test_a_worker_whose_metadata_would_miss_the_stream_keeps_to_the_protocol(
             assert set(seen.calls) == calls
 
 
+class ChannelOfTheProtocol:
+    """A channel of the user's own making: it knows the kinds of calls that the protocol has, and counts them."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+        self.calls: collections.Counter[str] = collections.Counter()
+
+    def unary_unary(self, method: str, *arguments: Any, **options: Any) -> Any:
+        return self._channel.unary_unary(method, *arguments, **options)
+
+    def unary_stream(self, method: str, *arguments: Any, **options: Any) -> Any:
+        call = self._channel.unary_stream(method, *arguments, **options)
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            self.calls[method.rpartition("/")[2]] += 1
+            return call(*arguments, **options)
+
+        return counted
+
+
+@pytest.mark.parametrize("hub", ["grpc"], indirect=True)
+def test_a_channel_that_knows_only_the_kinds_of_calls_of_the_protocol_will_do(hub: Hub) -> None:
+    with grpc.insecure_channel(str(hub.connection["host_address"])) as network:
+        channel = ChannelOfTheProtocol(network)
+        with TaskHubGrpcWorker(channel=channel) as worker:  # type: ignore[arg-type]
+            setup(worker).start()
+            assert output_of(TaskHubGrpcClient(channel=channel), fan_out, 3) == [0, 1, 2]  # type: ignore[arg-type]
+        assert channel.calls["GetWorkItems"] == 1
+
+
 def test_a_scheduler_too_small_for_frames_gets_calls(tmp_path: Path) -> None:
     seen = OfAll()
     options = ServerOptions(max_receive_bytes=additions.MOST_FRAME_BYTES - 1)

@@ -14,15 +14,31 @@ _CODES: Mapping[int, grpc.StatusCode] = MappingProxyType({code.value[0]: code fo
 
 
 class Stub:
-    """The calls of the protocol and those that our scheduler adds, on a channel of either kind."""
+    """The calls of the protocol and those that our scheduler adds, on a channel of either kind.
+
+    Attributes:
+        Work: None on a channel that knows only the kinds of calls which the protocol has, as one of the user's may.
+    """
 
     def __init__(self, channel: Any) -> None:
-        for stub in (pb_grpc.TaskHubSidecarServiceStub(channel), additions_grpc.SchedulerAdditionsStub(channel)):
-            vars(self).update(vars(stub))
+        vars(self).update(vars(pb_grpc.TaskHubSidecarServiceStub(channel)))
+        if not hasattr(channel, "stream_stream"):
+            channel = _WithoutExchanges(channel)
+        vars(self).update(vars(additions_grpc.SchedulerAdditionsStub(channel)))
 
     if TYPE_CHECKING:
 
         def __getattr__(self, rpc: str) -> Any: ...
+
+
+class _WithoutExchanges:
+    """A channel without calls that stream both ways."""
+
+    def __init__(self, channel: Any) -> None:
+        self.unary_unary = channel.unary_unary
+
+    def stream_stream(self, *_: Any, **__: Any) -> None:
+        """There is none."""
 
 
 def announces(initial_metadata: Iterable[tuple[str, Any]] | None, header: str = additions.HEADER) -> bool:

@@ -237,7 +237,7 @@ class WorkItemStream:
         metadata = call.initial_metadata()
         return Abilities(
             warm_runs=(warm.HEADER, warm.VERSION) in [(key, value) for key, value in metadata or ()],
-            works_by_stream=announces(metadata, additions.STREAM_HEADER),
+            works_by_stream=self._connection.stub.Work is not None and announces(metadata, additions.STREAM_HEADER),
             task_hub=dict(metadata or ()).get(additions.TASK_HUB_HEADER, ""),
         )
 
