@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message as ProtoMessage
 
 from durabletask_scheduler.alarms import Alarms
+from durabletask_scheduler.chances import Chances
 from durabletask_scheduler.clock import UnderWay
 from durabletask_scheduler.group import AfterWrite, Group, logger, send_reply
 from durabletask_scheduler.hub import delivery, views
@@ -87,6 +88,7 @@ class Engine:
         self._last_key = 0
         # Entities may do I/O, turns may not: whether it pays to wait for the ones says nothing about the others.
         self._turn_linger, self._batch_linger = Linger(), Linger()
+        self._company = Chances()
         self._ids = Ids()
         self._hand_out_turns = Command(self.desk.hand_out_turns)
         self._hand_out_after_write = Command(self.desk.hand_out_after_write)
@@ -170,7 +172,7 @@ class Engine:
             reply: who is told if it raises.
         """
         self._group.after.append((reply, action))
-        self._group.is_urgent = True
+        self._is_missed(by_a_change=False)
 
     # -- the tick -----------------------------------------------------------------------------
 
@@ -218,22 +220,31 @@ class Engine:
     def has_work(self) -> bool:
         return self._group.has_work
 
-    @property
-    def may_wait(self) -> bool:
-        """Whether nobody misses the group yet, so that it may share the write of what comes next.
+    def puts_off_write(self) -> bool:
+        """Leave the group for what comes next, if nobody misses it yet and that has paid of late.
 
-        What it holds is answers to work items that ended something for which nobody waits, or nobody yet. If the
+        What it holds then is answers to work items that ended something for which nobody waits, or nobody yet. If the
         process dies before the write, they are executed again, as if it had died a moment earlier.
         """
         group = self._group
-        return (
-            bool(group.commits)
+        if not (
+            group.commits
             and not group.is_urgent
             and self.now - group.begun < _LONGEST_WAIT
             and self.shifts.borrows
             and not self.desk.waits_for_write
             and not any(map(self.waiters.wait_for, group.finished))
-        )
+        ):
+            return False
+        group.is_put_off = group.is_put_off or self._company.worth_trying()
+        return group.is_put_off
+
+    def _is_missed(self, *, by_a_change: bool) -> None:
+        """Somebody waits for the group: the next change, for which waiting has paid, or one who asks for a state."""
+        group = self._group
+        if group.is_put_off and not group.is_urgent:
+            self._company.tried(paid=by_a_change)
+        group.is_urgent = True
 
     @property
     def linger(self) -> Linger:
@@ -284,7 +295,7 @@ class Engine:
             if command.reply is not None and response is not None:
                 self.answer(command.reply, response)
                 if not command.patient:
-                    group.is_urgent = True
+                    self._is_missed(by_a_change=True)
 
     def _refuse(self, command: Command, commits_before: int, error: HubError) -> None:
         """A refusal changes nothing, unless it came after a commit of the same command."""

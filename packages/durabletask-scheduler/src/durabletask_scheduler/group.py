@@ -28,6 +28,7 @@ class Group:
         finished: instances whose waiters are to be looked at then.
         begun: when the first commit came.
         is_urgent: a caller waits for it.
+        is_put_off: it was left unwritten so that what comes next can share the write.
     """
 
     commits: list[Commit] = field(default_factory=list)
@@ -37,6 +38,7 @@ class Group:
     finished: list[Instance] = field(default_factory=list)
     begun: int = 0
     is_urgent: bool = False
+    is_put_off: bool = False
 
     @property
     def has_work(self) -> bool:

@@ -11,12 +11,12 @@ the whole of the next one.
 
 from __future__ import annotations
 
+from durabletask_scheduler.chances import Chances
+
 _SMALL_GROUP = 4
 _SHARE_OF_WRITE = 0.9
 _TICK = 0.0003
 _LONGEST = 0.002
-_WORTH_IT = 0.3
-_PROBE_EVERY = 64
 _MEMORY = 0.9
 
 
@@ -25,21 +25,18 @@ class Linger:
 
     def __init__(self) -> None:
         self._write_seconds = 0.0
-        self._success = 1.0
-        self._declined = 0
+        self._chances = Chances()
 
     def patience(self, commits: int, turns_out: int) -> float:
         """How many seconds to wait for an answer to the turns that have left since the last write."""
         if not 0 < commits <= _SMALL_GROUP or not 0 < turns_out <= _SMALL_GROUP:
             return 0.0
-        if self._success < _WORTH_IT:
-            self._declined += 1
-            if self._declined % _PROBE_EVERY:
-                return 0.0
+        if not self._chances.worth_trying():
+            return 0.0
         return min(_TICK + self._write_seconds * _SHARE_OF_WRITE, _LONGEST)
 
     def waited(self, *, answered: bool) -> None:
-        self._success = _MEMORY * self._success + (1.0 - _MEMORY) * answered
+        self._chances.tried(paid=answered)
 
     def wrote(self, seconds: float) -> None:
         self._write_seconds = _MEMORY * self._write_seconds + (1.0 - _MEMORY) * seconds

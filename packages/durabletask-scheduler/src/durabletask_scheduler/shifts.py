@@ -64,9 +64,8 @@ class Steps(Protocol):
     def has_work(self) -> bool:
         """Whether a group is waiting to be written, or something to be read."""
 
-    @property
-    def may_wait(self) -> bool:
-        """Whether nobody misses the group that is waiting to be written, so that it may wait for company."""
+    def puts_off_write(self) -> bool:
+        """Whether the group that is to be written is left for what comes next, because nobody misses it yet."""
 
     @property
     def lingers_for(self) -> float:
@@ -227,7 +226,7 @@ class Shifts:
             self._commands.ring()
 
     def _finish(self) -> None:
-        if self._steps.may_wait:
+        if self._steps.puts_off_write():
             # The engine's thread has been told that something is left.
             return
         self._steps.finish()
@@ -304,7 +303,7 @@ class Shifts:
         self._wakes_at = 0
         self._watch.begin()
         self._steps.begin()
-        if self._was_called and (self._steps.may_wait or self._answers_come_soon()):
+        if self._was_called and (self._steps.puts_off_write() or self._answers_come_soon()):
             # If nothing comes, this thread will be back without being called.
             self._watch.leave()
             self._watch.begin()

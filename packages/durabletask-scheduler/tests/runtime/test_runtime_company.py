@@ -77,6 +77,17 @@ def test_an_end_that_somebody_waits_for_is_written_at_once(runtime: Any, do: Any
     raise AssertionError("no end was written before its thread went on")
 
 
+def test_callers_who_always_ask_next_are_not_kept_waiting(runtime: Any, do: Any) -> None:
+    """Where an end is mostly asked for a moment later, it is written by the thread that has brought it."""
+    worker = runtime.worker()
+    waited = []
+    for number in range(ROUNDS):
+        pending = answer(runtime, begin(runtime, worker, f"order-{number}"), do.complete())
+        waited.append(not pending.done())
+        assert runtime.status(f"order-{number}") == "COMPLETED"
+    assert sum(waited[ROUNDS // 2 :]) <= 1
+
+
 def test_activities_leave_at_once(runtime: Any, do: Any) -> None:
     """What an answer asks for is handed out after the write, so that the write does not wait."""
     worker = runtime.worker()
