@@ -1,4 +1,4 @@
-"""A durable scheduler for every Durable Task SDK: one process, one SQLite file.
+"""A durable scheduler for every Durable Task SDK: one process, one SQLite file or PostgreSQL database.
 
 :class:`Scheduler` embeds it in a program; ``durabletask-scheduler serve`` runs it by itself.
 """
