@@ -280,8 +280,7 @@ class Engine:
         except HubError as error:
             self._refuse(command, before, error)
         except StorageLost:
-            if command.reply is not None:
-                self.answer(command.reply, None, _stopped())
+            self._answer(command, None, _stopped())
             raise
         except StorageError as error:
             self._refuse(command, before, _unavailable(error))
@@ -292,15 +291,19 @@ class Engine:
             group.changed.update(self._in_command)
             self._give_up(HubError("UNAVAILABLE", "the scheduler had to undo this because of an error; try again"))
         else:
-            if command.reply is not None and response is not None:
-                self.answer(command.reply, response)
-                if not command.patient:
-                    self._is_missed(by_a_change=True)
+            if response is not None:
+                self._answer(command, response)
+
+    def _answer(self, command: Command, response: ProtoMessage | None, error: HubError | None = None) -> None:
+        if command.reply is None:
+            return
+        self.answer(command.reply, response, error)
+        if not command.patient:
+            self._is_missed(by_a_change=True)
 
     def _refuse(self, command: Command, commits_before: int, error: HubError) -> None:
         """A refusal changes nothing, unless it came after a commit of the same command."""
-        if command.reply is not None:
-            self.answer(command.reply, None, error)
+        self._answer(command, None, error)
         if len(self._group.commits) != commits_before:
             self._give_up(_unavailable(error))
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_scheduler import shifts
+from durabletask_scheduler.hub.model import HubError
 
 WAIT = 5.0
 ROUNDS = 50
@@ -75,6 +78,19 @@ def test_an_end_that_somebody_waits_for_is_written_at_once(runtime: Any, do: Any
         if at_once:
             return
     raise AssertionError("no end was written before its thread went on")
+
+
+def test_a_refusal_waits_for_nothing(runtime: Any, do: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shares the write that was put off, and so brings it about: nothing else would for a long time here."""
+    monkeypatch.setattr(shifts, "WATCH_SECONDS", 10 * WAIT)
+    worker = runtime.worker()
+    item, _ = begin(runtime, worker, "order-1"), begin(runtime, worker, "order-2")
+    ended = answer(runtime, item, do.complete())
+    refused = runtime.begin("StartInstance", pb.CreateInstanceRequest(instanceId="order-2", name="order"))
+    with pytest.raises(HubError) as error:
+        refused.result(WAIT)
+    assert error.value.code == "ALREADY_EXISTS"
+    ended.result(WAIT)
 
 
 def test_callers_who_always_ask_next_are_not_kept_waiting(runtime: Any, do: Any) -> None:

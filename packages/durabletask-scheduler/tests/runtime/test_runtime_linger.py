@@ -39,6 +39,16 @@ def test_it_gives_up_what_does_not_pay_and_tries_again_now_and_then():
     assert linger.patience(1, 1) > 0
 
 
+def a_result_and_its_turn(runtime, do, worker, turn, number):
+    """Answer the turn by an activity, and that and the turn that comes of it at once; ``groups`` holds their writes."""
+    runtime.answer(turn, do.activity(number)).result(5)
+    activity = worker.next()
+    runtime.storage.groups.clear()
+    pending = runtime.result(activity)
+    answered = runtime.answer(worker.next(), do.timer(1_000 + number, time.time_ns() + 10**12))
+    assert pending.result(5) and answered.result(5)
+
+
 def test_a_result_and_the_turn_it_makes_share_one_write(runtime, do):
     """A worker that answers at once, on a store whose writes take a while."""
     runtime.storage.before_write = lambda commits: time.sleep(0.004)
@@ -46,13 +56,7 @@ def test_a_result_and_the_turn_it_makes_share_one_write(runtime, do):
     runtime.start("a")
     turn = worker.next()
     for number in range(1, 41):
-        runtime.answer(turn, do.activity(number)).result(5)
-        activity = worker.next()
-        runtime.storage.groups.clear()
-        pending = runtime.result(activity)
-        turn = worker.next()
-        answered = runtime.answer(turn, do.timer(1_000 + number, time.time_ns() + 10**12))
-        assert pending.result(5) and answered.result(5)
+        a_result_and_its_turn(runtime, do, worker, turn, number)
         if len(runtime.storage.groups) == 1:
             assert len(runtime.storage.groups[0]) == 2
             return
@@ -92,13 +96,7 @@ def test_entities_that_answer_late_do_not_cost_turns_their_chance(runtime, do):
     runtime.start("a")
     turn, shared, steps = worker.next(), 0, 20
     for number in range(1, steps + 1):
-        runtime.answer(turn, do.activity(number)).result(5)
-        activity = worker.next()
-        runtime.storage.groups.clear()
-        pending = runtime.result(activity)
-        turn = worker.next()
-        answered = runtime.answer(turn, do.timer(1_000 + number, time.time_ns() + 10**12))
-        assert pending.result(5) and answered.result(5)
+        a_result_and_its_turn(runtime, do, worker, turn, number)
         shared += len(runtime.storage.groups) == 1
         runtime.call("RaiseEvent", pb.RaiseEventRequest(instanceId="a", name="go"))
         turn = worker.next()
