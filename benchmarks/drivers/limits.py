@@ -1,4 +1,5 @@
-"""What the machine allows: an fsync, the rows of W1 written by SQLite without any engine, and messages alone.
+"""What the machine allows: an fsync, waking a thread, the rows of W1 written by SQLite without any engine, messages
+alone, and this project's parts without an engine between them.
 
 The workload ``L`` is this system's only one.
 """
@@ -7,13 +8,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from drivers import floor, meter
+from drivers import floor, meter, parts
 from drivers.protocol import Figures, Request, serve
 
 FSYNCS = 200
+WAKE_UPS = 4_000
 GROUP = 500
 EVENT = b"e" * 480
 """The events of one turn as one row."""
@@ -22,8 +27,10 @@ EVENT = b"e" * 480
 def limits(request: Request) -> Figures:
     return {
         "fsync_us": _fsync_seconds(request.folder) * 1e6,
+        "wake_us": _wake_seconds() * 1e6,
         "sql_w1_per_s": _life_cycles(request.folder / "limit.db", request.parameters["count"]),
         **floor.microseconds(request.parameters["messages"]),
+        **parts.microseconds(request.parameters["messages"]),
     }
 
 
@@ -36,6 +43,37 @@ def _fsync_seconds(folder: Path) -> float:
             os.fsync(file.fileno())
             taken.append(time.perf_counter() - begun)
     return meter.percentile(taken, 50)
+
+
+def _wake_seconds() -> float:
+    """From one thread to another that waits for it: half of a round trip over two locks, on two cores if there are."""
+    ping, pong = threading.Lock(), threading.Lock()
+    ping.acquire()
+    pong.acquire()
+
+    def answer() -> None:
+        _stay_on_core(-1)
+        for _ in range(WAKE_UPS // 2):
+            ping.acquire()
+            pong.release()
+
+    def ask() -> float:
+        _stay_on_core(0)
+        begun = time.perf_counter()
+        for _ in range(WAKE_UPS // 2):
+            ping.release()
+            pong.acquire()
+        return time.perf_counter() - begun
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(answer)
+        return pool.submit(ask).result() / WAKE_UPS
+
+
+def _stay_on_core(index: int) -> None:
+    """Only the calling thread; where that can be asked for."""
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[index]})
 
 
 def _life_cycles(path: Path, count: int) -> float:

@@ -337,10 +337,17 @@ WORKLOADS: tuple[Workload, ...] = (
         title="limits of this machine",
         metrics=(
             Metric("fsync_us", "one fsync", "us"),
+            Metric("wake_us", "a thread woken by one on another core", "us"),
             _rate("sql_w1_per_s", "W1 as SQL only, 500 a transaction"),
             Metric("floor_w1a_us", "W1a as messages only, CPU", "us"),
             Metric("floor_w2_us", "a step of W2 as messages only, CPU", "us"),
             Metric("floor_w3_us", "an activity of W3 as messages only, CPU", "us"),
+            Metric("client_w1a_us", "the client alone in W1a, CPU", "us"),
+            *(
+                Metric(f"{part}_{workload}_us", f"{title} alone in {of}, CPU", "us")
+                for workload, of in (("w1a", "W1a"), ("w2", "a step of W2"), ("w3", "an activity of W3"))
+                for part, title in (("hub", "the hub's rules"), ("worker", "replay and user code"))
+            ),
         ),
         quick={"count": 10_000, "messages": 500},
         full={"count": 30_000, "messages": 1_000},
