@@ -4,6 +4,8 @@ make bench                                        about two minutes
 hatch run bench --full                            several hours
 hatch run bench --full --rounds 2                 about a third of that
 hatch run bench --only W1,W2 --systems ours-inproc-full,dt --rounds 3
+hatch run bench --full --json a.json              and later, to report both runs:
+hatch run bench --full --with a.json
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import chain
+from suite import kept
 from suite.chart import svg
-from suite.report import history, markdown
-from suite.rounds import Plan, run
+from suite.report import markdown
+from suite.rounds import Plan, Results, run
 from suite.systems import SYSTEMS, System
 from suite.workloads import WORKLOADS, Workload
 
@@ -36,6 +39,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--systems", metavar="NAME,NAME", help="only these systems: " + names(SYSTEMS))
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report there too")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything measured there")
+    parser.add_argument(
+        "--with",
+        dest="earlier",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="report the rounds of an earlier run too: the file that its --json wrote; may be repeated",
+    )
     parser.add_argument("--svg", metavar="FILE", type=Path, help="draw cost against length, throughput against threads")
     return parser.parse_args(arguments)
 
@@ -65,6 +77,30 @@ def plan_for(options: argparse.Namespace) -> Plan:
     return Plan(workloads, chosen(SYSTEMS, options.systems, full=options.full), rounds, options.full)
 
 
+def runs_before(options: argparse.Namespace) -> list[Results]:
+    """What the files of ``--with`` hold.
+
+    Raises:
+        SystemExit: one is something else, or of a run in the other mode.
+    """
+    try:
+        runs = [(path, kept.read(path)) for path in options.earlier]
+    except kept.Unreadable as error:
+        raise SystemExit(f"bench: {error}") from error
+    for path, one in runs:
+        if one.full != options.full:
+            found, expected = ("full", "quick") if one.full else ("quick", "full")
+            raise SystemExit(f"bench: {path} is of a run in {found} mode; expected one in {expected} mode, as this is")
+    return [one.results for _, one in runs]
+
+
+def report_on(plan: Plan, results: Results, runs: int) -> Plan:
+    """The plan that comes to these results."""
+    workloads = [one for one in WORKLOADS if any(name == one.name for name, _ in results.outcomes)]
+    systems = [one for one in SYSTEMS if any(name == one.name for _, name in results.outcomes)]
+    return Plan(workloads, systems, max(map(len, results.outcomes.values())), plan.full, runs)
+
+
 def say(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
@@ -75,13 +111,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = plan_for(options)
     # So that whoever ends the suite ends the systems that it has started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended"))
+    earlier = runs_before(options)
     results = run(plan, say)
+    if earlier:
+        results = kept.one_after_the_other([*earlier, results])
+        plan = report_on(plan, results, len(earlier) + 1)
     report = markdown(plan, results)
     sys.stdout.write(report + "\n")
     if options.markdown:
         options.markdown.write_text(report, encoding="utf-8")
     if options.json:
-        options.json.write_text(json.dumps(history(plan, results), indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(kept.content(plan, results), indent=1) + "\n", encoding="utf-8")
     if options.svg:
         options.svg.write_text(svg(results), encoding="utf-8")
     return 0 if options.only else chain.main(CHAIN_LENGTH)

@@ -128,8 +128,59 @@ def test_it_measures_and_writes_all_three_reports(tmp_path: Path) -> None:
     results = json.loads(kept.read_text("utf-8"))["results"]
     measured = {(one["workload"], one["system"]): one["rounds"] for one in results}
     assert set(measured) == {("W4", "ours-memory"), ("L", "limits")}
-    assert 0 < measured["W4", "ours-memory"][0]["p50_ms"] <= measured["W4", "ours-memory"][0]["p99_ms"]
+    figures = measured["W4", "ours-memory"][0]["figures"]
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"]
     assert xml.etree.ElementTree.parse(picture).getroot().tag.endswith("svg")
+
+
+def run_of(*cells: tuple[str, str, list[float]]) -> Any:
+    """Results: workload, system and the figure ``us`` of each round."""
+    results = suite("rounds").Results()
+    for workload, system, figures in cells:
+        for us in figures:
+            results.add(workload, system, suite("rounds").Outcome({"us": us}))
+    return results
+
+
+@pytest.mark.processes
+def test_a_later_run_reports_an_earlier_one_with_its_own(tmp_path: Path) -> None:
+    kept = tmp_path / "first.json"
+    first = bench("--only", "W4", "--systems", "ours-memory", "--json", str(kept))
+    assert first.returncode == 0, first.stderr
+    second = bench("--only", "L", "--systems", "limits", "--with", str(kept))
+    assert second.returncode == 0, second.stderr
+    assert "quick mode, 1 interleaved rounds, of 2 runs" in second.stdout
+    row = "| W4 | p50 ms | "
+    figure = next(line for line in first.stdout.splitlines() if line.startswith(row)).removeprefix(row).rstrip(" |")
+    assert f"{row}{figure} | - |" in second.stdout
+    assert "| L | one fsync us | - |" in second.stdout
+
+
+def test_rounds_of_one_run_stay_side_by_side_when_another_left_a_system_out() -> None:
+    runs = [run_of(("W1", "a", [1.0])), run_of(("W1", "a", [2.0]), ("W1", "b", [3.0])), run_of(("W2", "b", [4.0]))]
+    joined = suite("kept").one_after_the_other(runs)
+    assert [one.figures for one in joined.rounds("W1", "a")] == [{"us": 1.0}, {"us": 2.0}]
+    assert [one.figures for one in joined.rounds("W1", "b")] == [{}, {"us": 3.0}]
+    assert [one.figures for one in joined.rounds("W2", "b")] == [{"us": 4.0}]
+
+
+@pytest.mark.parametrize(
+    "content", ["no JSON", "[]", '{"full": false}', '{"full": false, "results": [{"rounds": [1]}]}']
+)
+def test_a_file_that_no_run_wrote_is_refused(tmp_path: Path, content: str) -> None:
+    strange = tmp_path / "strange.json"
+    strange.write_text(content, encoding="utf-8")
+    result = bench("--only", "L", "--with", str(strange))
+    assert result.returncode != 0
+    assert f"{strange}: expected what a run has written with --json, found: " in result.stderr
+
+
+def test_a_run_in_the_other_mode_is_refused(tmp_path: Path) -> None:
+    kept = tmp_path / "full.json"
+    kept.write_text('{"full": true, "results": []}', encoding="utf-8")
+    result = bench("--only", "L", "--with", str(kept))
+    assert result.returncode != 0
+    assert f"bench: {kept} is of a run in full mode; expected one in quick mode, as this is" in result.stderr
 
 
 @pytest.mark.parametrize(("option", "name"), [("--only", "W99"), ("--systems", "theirs")])

@@ -6,7 +6,6 @@ import os
 import platform
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from suite.goals import Verdict, judge
 from suite.rounds import Plan, Results, Spread
@@ -35,8 +34,12 @@ def conditions(plan: Plan) -> str:
     mode = "full" if plan.full else "quick"
     return (
         f"{os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}{load}; "
-        f"{mode} mode, {plan.rounds} interleaved rounds: median [least - most]."
+        f"{mode} mode, {plan.rounds} interleaved rounds{_of_runs(plan.runs)}: median [least - most]."
     )
+
+
+def _of_runs(runs: int) -> str:
+    return f", of {runs} runs" if runs > 1 else ""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -128,19 +131,3 @@ def number(value: float) -> str:
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 4
     text = f"{value:,.{digits}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def history(plan: Plan, results: Results) -> dict[str, Any]:
-    """Everything that was measured, for keeping."""
-    return {
-        "conditions": conditions(plan),
-        "results": [
-            {"workload": workload, "system": system, "rounds": [dict(one.figures) for one in outcomes]}
-            for (workload, system), outcomes in results.outcomes.items()
-        ],
-        "goals": [
-            {"workload": v.goal.workload, "goal": v.goal.text, "limit": v.goal.limit, "met": v.met,
-             "median": v.spread and v.spread.median}
-            for v in judge(results, plan.rounds)
-        ],
-    }  # fmt: skip

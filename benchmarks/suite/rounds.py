@@ -72,12 +72,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run, and how often."""
+    """What to run, and how often; or what is reported, and of how many runs."""
 
     workloads: Sequence[Workload]
     systems: Sequence[System]
     rounds: int
     full: bool
+    runs: int = 1
 
 
 def run(plan: Plan, tell: Callable[[str], object]) -> Results:
