@@ -24,7 +24,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "W4": {"times": 3},
     "W5": {"count": 3, "entities": 2},
     "W7": {"count": 3, "idle_seconds": 0.1},
+    "W7m": {"count": 1_000},
     "W8": {"bytes": 1_000, "times": 1, "seconds": 10},
+    "W10m": {"count": 5},
     "W11": {"clients": 2, "seconds": 0.2},
     "W12": {"count": 6, "steps": 2, "bound": 2},
     "W14": {"stored": (50,), "seconds": 0.3, "pages_per_s": 30},
@@ -322,6 +324,8 @@ def test_every_workload_is_one_that_our_driver_knows() -> None:
     ("workload", "system", "figures"),
     [
         ("W11", "ours-memory", {"per_s", "p50_ms", "p99_ms", "cpu_us", "grown_mib"}),
+        ("W7m", "ours-inproc-full", {"kib", "wake_ms"}),
+        ("W10m", "ours-inproc-full", {"accepts_s", "first_s"}),
         ("W12", "ours-inproc-full", {"us@warm", "us@evicted", "cpu_us@warm", "cpu_us@evicted"}),
         ("W12", "ours-grpc-full", {"us@warm", "us@evicted", "cpu_us@warm", "cpu_us@evicted"}),
         ("W14", "ours-inproc-pg", PAGES),
@@ -346,6 +350,7 @@ def test_a_workload_gives_its_figures(workload: str, system: str, figures: set[s
     ("workload", "system", "reason"),
     [
         ("W10s", "ours-memory", "skipped: one scheduler at a time owns its file"),
+        ("W10m", "ours-memory", "skipped: keeps nothing on disk"),
         ("W14", "ours-memory", "skipped: the stored orchestrations are written into our files and databases directly"),
     ],
 )

@@ -134,6 +134,7 @@ GOALS: tuple[Goal, ...] = (
     within("W6", "above_s", FULL, 0.4, "s"),
     within("W6", "threads", FULL, 10, ""),
     within("W7", "kib", FULL, 4, "KiB"),
+    within("W7m", "kib", FULL, 1, "KiB"),
     within("W7", "idle_cpu", FULL, 0.5, "%"),
     faster("W7", "per_s", FULL, DT, 10),
     within("W8", "one_ms", NORMAL, 25, "ms"),
@@ -144,6 +145,7 @@ GOALS: tuple[Goal, ...] = (
     within("W10", "accepts_s", FULL, 0.3, "s"),
     within("W10", "back_s", FULL, 2, "s"),
     within("W10", "all_s", FULL, 2, "s"),
+    within("W10m", "first_s", FULL, 1, "s"),
     within("W13", "lost", FULL, 0, ""),
     within("W13", "lost", GRPC, 0, ""),
 )

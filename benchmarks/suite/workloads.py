@@ -235,6 +235,18 @@ WORKLOADS: tuple[Workload, ...] = (
         only_full=True,
     ),
     Workload(
+        name="W7m",
+        title="so many that wait that most of them leave memory",
+        metrics=(
+            Metric("kib", "memory each", "KiB"),
+            Metric("wake_ms", "the one that was started first raised and completed", "ms"),
+        ),
+        quick={"count": 15_000},
+        full={"count": 100_000},
+        only_full=True,
+        seconds=600.0,
+    ),
+    Workload(
         name="W8",
         title="1 MB in, through an activity and out",
         metrics=(
@@ -269,6 +281,18 @@ WORKLOADS: tuple[Workload, ...] = (
         ),
         quick={"count": 500},
         full={"count": 10_000},
+        only_full=True,
+        seconds=600.0,
+    ),
+    Workload(
+        name="W10m",
+        title="the same with ten times as many; only the first go on",
+        metrics=(
+            Metric("accepts_s", "first new one completed", "s"),
+            Metric("first_s", "first old one raised and completed", "s"),
+        ),
+        quick={"count": 5_000},
+        full={"count": 100_000},
         only_full=True,
         seconds=600.0,
     ),
