@@ -230,9 +230,12 @@ def test_a_converter_of_ones_own_reconstructs_nothing_unless_it_says_so():
 @pytest.mark.parametrize(
     "special", ["", '"', "\\", "\x00", "\x1f", "\x7f", "\n", "\u00e9", "\u2028", "\ud83d", "\U0001f600"]
 )
-@pytest.mark.parametrize("at", [0, 600, 1_200])
-def test_long_texts_have_the_text_of_json_dumps_too(special, at):
-    value = "x" * at + special + "y" * (1_200 - at)
+@pytest.mark.parametrize(
+    ("at", "length"),
+    [(0, 1_200), (600, 1_200), (1_200, 1_200), (16_383, 40_000), (16_384, 40_000), (40_000, 40_000)],
+)
+def test_long_texts_have_the_text_of_json_dumps_too(special, at, length):
+    value = "x" * at + special + "y" * (length - at)
     text = encode(value)
     assert text == json.dumps(value)
     assert decode(text) == value

@@ -21,6 +21,7 @@ _LEGACY_MARKER = "__durabletask_autoobject__"
 
 _LONG = 1_024
 _FEW = 64
+_PART = 16 * 1024
 # What JSON neither escapes nor forbids in a string.
 _PLAIN = bytes(code for code in range(0x20, 0x7F) if code not in b'"\\')
 
@@ -107,25 +108,35 @@ _can_reconstruct: Callable[[Any], bool] = lru_cache(maxsize=4096)(json_types.is_
 
 
 def _encode_text(value: str) -> str:
-    return f'"{value}"' if len(value) > _LONG and _specials(value) == b"" else _ENCODER.encode(value)
+    return "".join(_pieces(value)) if len(value) > _LONG else _ENCODER.encode(value)
 
 
 def _encode_dict(value: dict[Any, Any]) -> str:
     if not _holds_long_text(value.values()) or any(type(key) is not str for key in value):
         return _ENCODER.encode(value)
-    items = (f"{_ENCODER.encode(key)}: {_encode_item(item)}" for key, item in value.items())
-    return "{" + ", ".join(items) + "}"
+    pieces = ["{"]
+    for key, item in value.items():
+        pieces += (_ENCODER.encode(key), ": ", *_pieces(item), ", ")
+    pieces[-1] = "}"
+    return "".join(pieces)
 
 
 def _encode_list(value: list[Any]) -> str:
     if not _holds_long_text(value):
         return _ENCODER.encode(value)
-    return "[" + ", ".join(map(_encode_item, value)) + "]"
+    pieces = ["["]
+    for item in value:
+        pieces += (*_pieces(item), ", ")
+    pieces[-1] = "]"
+    return "".join(pieces)
 
 
-def _encode_item(value: Any) -> str:
+def _pieces(value: Any) -> tuple[str, ...]:
+    """The JSON text of a value, for the caller to join: a long text is copied once only."""
     # No deeper: what refers to itself is for the encoder to find.
-    return _encode_text(value) if type(value) is str else _ENCODER.encode(value)
+    if type(value) is str and len(value) > _LONG and _stands_for_itself(value):
+        return ('"', value, '"')
+    return (_ENCODER.encode(value),)
 
 
 def _holds_long_text(items: Collection[Any]) -> bool:
@@ -143,20 +154,23 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
 
 
 def _decode(data: str) -> Any:
-    if len(data) > _LONG and data[0] == data[-1] == '"' and _specials(data) == b'""':
-        return data[1:-1]
+    if len(data) > _LONG and data[0] == data[-1] == '"':
+        text = data[1:-1]
+        if _stands_for_itself(text):
+            return text
     try:
         return _DECODER.decode(data)
     except ValueError as error:
         raise ValueError(f"The payload is not JSON ({error}): {data[:100]!r}") from error
 
 
-def _specials(text: str) -> bytes | None:
-    """What of a text does not stand for itself in JSON, None if it is not ASCII.
-
-    If there is nothing, the text in quotes is its JSON: looking is several times faster than encoding or decoding.
-    """
-    return text.encode("ascii").translate(None, _PLAIN) if text.isascii() else None
+def _stands_for_itself(text: str) -> bool:
+    """Whether the text in quotes is its JSON: looking is several times faster than encoding or decoding."""
+    if not text.isascii():
+        return False
+    # By parts: memory for all of a large text would have to come from the system each time.
+    parts = (text[start : start + _PART] for start in range(0, len(text), _PART))
+    return not any(part.encode("ascii").translate(None, _PLAIN) for part in parts)
 
 
 def _with_namespaces(value: Any) -> Any:

@@ -162,7 +162,11 @@ class Turns:
 
 
 def _response(request: pb.OrchestratorRequest, instance_id: str, result: Result, token: str) -> pb.OrchestratorResponse:
-    response = pb.OrchestratorResponse(instanceId=instance_id, actions=result.actions, completionToken=token)
+    response = pb.OrchestratorResponse(instanceId=instance_id, completionToken=token)
+    # To extend by messages is to serialize and parse each.
+    add = response.actions.add
+    for action in result.actions:
+        add().CopyFrom(action)
     if result.custom_status is not None:
         response.customStatus.value = result.custom_status
     if request.HasField("orchestrationTraceContext"):
