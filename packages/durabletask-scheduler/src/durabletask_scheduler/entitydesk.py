@@ -205,7 +205,9 @@ class EntityDesk:
             self._late.append(work)
             return
         batch = entity_batches.begin_batch(entity, self._engine.context)
-        request = entity_batches.batch_request(entity, batch, entry.warm_token if is_warm else None)
+        item = pb.WorkItem(completionToken=batch.token)
+        warm_token = entry.warm_token if is_warm else None
+        entity_batches.batch_request(entity, batch, warm_token, item.entityRequestV2)
         is_first = self._leases.oldest_turn() is None
         lease = self._leases.grant(work, stream, batch.token, self._engine.now + self._engine.options.turn_max_age)
         lease.warm = is_warm
@@ -214,7 +216,7 @@ class EntityDesk:
         # Whatever the worker keeps stands before this batch; it is warm again once the batch is committed.
         entry.cool()
         self._touched[entry] = None
-        self._send(stream, pb.WorkItem(entityRequestV2=request, completionToken=lease.token))
+        self._send(stream, item)
 
     @property
     def batches_out(self) -> int:

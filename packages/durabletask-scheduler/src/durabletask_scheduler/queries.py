@@ -246,7 +246,7 @@ def chunks(events: Iterable[pb.HistoryEvent]) -> Iterator[pb.HistoryChunk]:
             yield chunk
             chunk = pb.HistoryChunk()
             size = 0
-        chunk.events.append(event)
+        chunk.events.add().CopyFrom(event)
         size += event_size
     if size:
         yield chunk

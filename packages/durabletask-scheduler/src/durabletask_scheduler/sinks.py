@@ -96,7 +96,7 @@ class FrameSink(_LoopSink[additions_pb.SchedulerFrame]):
 
     def _add_item(self, item: pb.WorkItem) -> None:
         size = item.ByteSize()
-        self._frame_with_room_for(size).items.append(item)
+        self._frame_with_room_for(size).items.add().CopyFrom(item)
         self._bytes_of_last += size
 
     def _add_outcome(self, number: int, error: HubError | None) -> None:

@@ -229,20 +229,16 @@ def _create_child(effects: Effects, action: pb.OrchestratorAction) -> None:
     trace = _trace(effects, asked.parentTraceContext if asked.HasField("parentTraceContext") else None)
     version = asked.version if asked.HasField("version") else None
     data = asked.input if asked.HasField("input") else None
-    effects.confirmations.append(
-        pb.HistoryEvent(
-            eventId=action.id,
-            timestamp=times.to_timestamp(effects.at),
-            subOrchestrationInstanceCreated=pb.SubOrchestrationInstanceCreatedEvent(
-                instanceId=child_id,
-                name=asked.name,
-                version=version,
-                input=data,
-                parentTraceContext=trace,
-                tags=asked.tags,
-            ),
-        )
-    )
+    confirmation = events.new_event(action.id, effects.at)
+    created = confirmation.subOrchestrationInstanceCreated
+    created.instanceId = child_id
+    created.name = asked.name
+    events.copy_fields(asked, created, "version", "input")
+    if trace is not None:
+        created.parentTraceContext.CopyFrom(trace)
+    if asked.tags:
+        created.tags.update(asked.tags)
+    effects.confirmations.append(confirmation)
     generation = instances.NewGeneration(asked.name, version, data, {**instance.tags, **asked.tags}, trace)
     parent = instances.as_parent(instance, action.id)
     started = instances.execution_started(generation, child_id, effects.ctx.new_id(), parent, effects.at)
@@ -267,13 +263,13 @@ def _send_event(effects: Effects, action: pb.OrchestratorAction) -> None:
     asked = action.sendEvent
     data = asked.data if asked.HasField("data") else None
     target = asked.instance.instanceId
-    effects.confirmations.append(
-        pb.HistoryEvent(
-            eventId=action.id,
-            timestamp=times.to_timestamp(effects.at),
-            eventSent=pb.EventSentEvent(instanceId=target, name=asked.name, input=data),
-        )
-    )
+    confirmation = events.new_event(action.id, effects.at)
+    sent = confirmation.eventSent
+    sent.instanceId = target
+    sent.name = asked.name
+    if data is not None:
+        sent.input.CopyFrom(data)
+    effects.confirmations.append(confirmation)
     effects.commit.messages.append(
         Message(effects.instance.task_hub, target, events.event_raised(effects.at, asked.name, data))
     )

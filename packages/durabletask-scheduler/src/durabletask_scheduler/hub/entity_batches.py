@@ -52,19 +52,20 @@ def begin_batch(entity: Entity, ctx: Context) -> Batch:
     return entity.batch
 
 
-def batch_request(entity: Entity, batch: Batch, warm_token: str | None = None) -> pb.EntityRequest:
+def batch_request(
+    entity: Entity, batch: Batch, warm_token: str | None = None, request: pb.EntityRequest | None = None
+) -> pb.EntityRequest:
     """The work item of a batch, with the entity's state.
 
     Args:
         warm_token: the completion token of the batch whose worker keeps the state, which is left out then.
+        request: an empty one to fill in; by default a new one.
     """
-    events = [entry.event for entry in batch.operations]
-    if warm_token is not None:
-        token = warm.ENTITY_BASE + warm_token
-        return pb.EntityRequest(instanceId=entity.instance_id, executionId=token, operationRequests=events)
-    request = pb.EntityRequest(instanceId=entity.instance_id, executionId=entity.execution_id, operationRequests=events)
-    if entity.state is not None:
-        # In place: a large state would be copied once more.
+    request = pb.EntityRequest() if request is None else request
+    request.instanceId = entity.instance_id
+    request.executionId = entity.execution_id if warm_token is None else warm.ENTITY_BASE + warm_token
+    events.copy_all([entry.event for entry in batch.operations], request.operationRequests)
+    if warm_token is None and entity.state is not None:
         request.entityState.value = entity.state
     return request
 

@@ -180,7 +180,7 @@ def rewind(
 
 def _rewrite_started(instance: Instance, commit: Commit) -> None:
     """Put the instance's execution id and its parent's into its ExecutionStarted event."""
-    event = events.started_event(instance)
+    event = pb.HistoryEvent.FromString(instance.started)
     started = event.executionStarted
     started.orchestrationInstance.executionId.value = instance.execution_id
     if started.HasField("parentInstance"):

@@ -8,6 +8,7 @@ from typing import Protocol
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 
+from durabletask_scheduler.hub.events import copy_all
 from durabletask_scheduler.hub.model import HistoryRow, Instance, Turn
 from durabletask_scheduler.hub.times import SECOND
 
@@ -76,15 +77,23 @@ def describe(instance: Described, state: pb.OrchestrationState, *, payloads: boo
         if time:
             timestamp.seconds, timestamp.nanos = divmod(time, SECOND)
     if payloads and instance.started:
-        started = pb.HistoryEvent.FromString(instance.started).executionStarted
-        if started.HasField("input"):
-            state.input.CopyFrom(started.input)
+        _describe_input(instance.started, state)
     if instance.completed:
-        completed = pb.HistoryEvent.FromString(instance.completed).executionCompleted
-        if payloads and completed.HasField("result"):
-            state.output.CopyFrom(completed.result)
-        if completed.HasField("failureDetails"):
-            state.failureDetails.CopyFrom(completed.failureDetails)
+        _describe_end(instance.completed, state, payloads=payloads)
+
+
+def _describe_input(started: bytes, state: pb.OrchestrationState) -> None:
+    event = pb.HistoryEvent.FromString(started).executionStarted
+    if event.HasField("input"):
+        state.input.CopyFrom(event.input)
+
+
+def _describe_end(completed: bytes, state: pb.OrchestrationState, *, payloads: bool) -> None:
+    event = pb.HistoryEvent.FromString(completed).executionCompleted
+    if payloads and event.HasField("result"):
+        state.output.CopyFrom(event.result)
+    if event.HasField("failureDetails"):
+        state.failureDetails.CopyFrom(event.failureDetails)
 
 
 def past_events(instance: Instance, rows: Iterable[HistoryRow]) -> list[pb.HistoryEvent]:
@@ -141,10 +150,10 @@ def turn_request(
     request = pb.OrchestratorRequest() if request is None else request
     request.instanceId = instance.instance_id
     request.executionId.value = instance.execution_id
-    request.newEvents.extend(turn.events)
+    copy_all(turn.events, request.newEvents)
     request.entityParameters.CopyFrom(_ENTITY_PARAMETERS)
     if past_rows:
-        request.pastEvents.extend(past_events(instance, past_rows))
+        copy_all(past_events(instance, past_rows), request.pastEvents)
     if instance.trace_context:
         request.orchestrationTraceContext.ParseFromString(instance.trace_context)
     return request
