@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -18,6 +18,9 @@ Name = tuple[str, str]
 
 _PART_FORGOTTEN = 8
 
+_LARGE = 64 * 1024
+"""Bytes of input and output with which an instance that has ended leaves memory at once: storage has it."""
+
 _SHORT_HISTORY = 50
 """Events of a history that is loaded together with its instance, because its next turn most likely needs it."""
 
@@ -30,7 +33,7 @@ class Entry:
         past: the events of its history rows, those of the group included: a serialized ``HistoryChunk``, and so one
             object however many rows there are; None if not in memory.
         last_row: key of the last of these rows; 0 for none.
-        group_rows: while ``past`` is not in memory, the rows that only the group has.
+        group_rows: rows that only the group has, and ``past`` has not: it is not in memory, or the instance has ended.
         turn: the next turn, queued or in the hands of a worker.
         activities: open activities by task key: queued, leased, or waiting for their back-off; None for none.
         warm_stream, warm_token: the worker that keeps this run, and the completion token of the turn
@@ -163,11 +166,15 @@ class Instances:
         """The group that changed the entry is in storage."""
         entry.dirty = entry.turn_in_group = False
         entry.group_rows = ()
+        if entry.past and entry.instance.completed:
+            self.forget_history(entry)
 
     def history(self, entry: Entry) -> list[HistoryRow]:
         """The history from memory or storage, that of the group included: all rows in one, or none."""
         if entry.past is None:
             self._take_history(entry, self._storage.history(entry.instance.key))
+        elif entry.group_rows:
+            self._take_history(entry, ())
         if not entry.past:
             return []
         instance = entry.instance
@@ -175,20 +182,21 @@ class Instances:
         count = instance.event_count - 1 - bool(instance.completed)
         return [HistoryRow(entry.last_row, instance.key, bytes(entry.past), count)]
 
-    def _take_history(self, entry: Entry, stored: list[HistoryRow]) -> None:
-        rows = [*stored, *entry.group_rows]
-        entry.group_rows = ()
-        entry.past = bytearray().join(row.events for row in rows)
+    def _take_history(self, entry: Entry, stored: Sequence[HistoryRow]) -> None:
+        rows, entry.group_rows = (*stored, *entry.group_rows), ()
+        before = entry.past_bytes
+        entry.past = bytearray().join((entry.past or b"", *(row.events for row in rows)))
         entry.last_row = rows[-1].key if rows else 0
-        self._history_bytes += len(entry.past)
+        self._history_bytes += len(entry.past) - before
 
     def append_history(self, entry: Entry, row: HistoryRow) -> None:
-        if entry.past is None:
+        # Once an instance has ended, hardly anybody wants its history.
+        if entry.past is None or entry.instance.completed:
             entry.group_rows += (row,)
-            return
-        entry.past += row.events
-        entry.last_row = row.key
-        self._history_bytes += len(row.events)
+        else:
+            entry.past += row.events
+            entry.last_row = row.key
+            self._history_bytes += len(row.events)
 
     def restart_history(self, entry: Entry) -> None:
         """A new generation begins with no history."""
@@ -206,7 +214,12 @@ class Instances:
         if entry.gone:
             return
         self._idle.pop(entry, None)
-        if not (entry.dirty or entry.turn is not None or entry.activities):
+        if entry.dirty or entry.turn is not None or entry.activities:
+            return
+        instance = entry.instance
+        if instance.completed and len(instance.started) + len(instance.completed) > _LARGE:
+            self.drop(entry)
+        else:
             self._idle[entry] = None
 
     def shrink(self) -> None:

@@ -44,7 +44,7 @@ class ServiceOptions:
         turn_max_age: after this time a turn goes to another worker under a new token; nanoseconds.
         ping_interval: an idle stream gets a health ping this often; nanoseconds. Workers give a
             silent stream up after 120 s.
-        idle_instances: instances without work in flight that stay in memory.
+        idle_instances: instances without work in flight that stay in memory; large ones that have ended do not.
         history_cache_bytes: history kept in memory for workers that replay, all instances together.
         history_stream_bytes: longer histories are streamed to workers that can take it so.
         commands_per_tick: requests and answers that share one transaction, at most.

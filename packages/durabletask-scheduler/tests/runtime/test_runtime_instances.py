@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from durabletask_scheduler.hub.model import HistoryRow, Instance
+from durabletask_scheduler.hub.model import COMPLETED, HistoryRow, Instance
 from durabletask_scheduler.instances import Instances
 
 
@@ -84,3 +84,27 @@ def test_rows_of_the_group_follow_those_of_the_store(instances):
     assert [(row.key, row.events) for row in instances.history(entry)] == [(5_002, b"x" * 10 + b"yz.")]
     instances.restart_history(entry)
     assert instances.history(entry) == []
+
+
+def test_an_instance_that_has_ended_leaves_its_history_once_it_is_written(instances):
+    entry = instances.create(instance(7, "a"))
+    instances.append_history(entry, HistoryRow(5_000, 7, b"first", 1))
+    entry.instance.status = COMPLETED
+    entry.instance.completed = b"completed"
+    instances.append_history(entry, HistoryRow(5_001, 7, b"last", 1))
+    assert [(row.key, row.events) for row in instances.history(entry)] == [(5_001, b"firstlast")]
+    instances.entry_written(entry)
+    assert entry.past is None
+    assert [row.key for row in instances.history(entry)] == [1_007]
+
+
+@pytest.mark.parametrize("size", [60_000, 70_000])
+def test_an_instance_that_has_ended_leaves_memory_at_once_if_it_is_large(instances, size):
+    entry = instances.create(instance(7, "a"))
+    entry.instance.started = b"x" * size
+    assert settled(instances, entry) == [True]
+    entry.instance.status, entry.instance.completed = COMPLETED, b"completed"
+    entry.dirty = True
+    assert settled(instances, entry) == [True]
+    instances.entry_written(entry)
+    assert settled(instances, entry) == [size == 60_000]
