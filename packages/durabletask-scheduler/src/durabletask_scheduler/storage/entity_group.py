@@ -46,6 +46,11 @@ class EntityEffect:
         for row in changes.inbox_added:
             self.inbox_added[row.key] = row
 
+    def payload_bytes(self) -> int:
+        """About how many bytes the states and the events take."""
+        size = sum(len(row.event) for row in self.inbox_added.values())
+        return size + sum(len(entity.state or "") for entity in (*self.created.values(), *self.updated.values()))
+
     def _delete(self, gone: set[int]) -> None:
         self.deleted.update(key for key in gone if key not in self.created)
         for key in gone:

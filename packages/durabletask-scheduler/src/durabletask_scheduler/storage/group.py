@@ -60,6 +60,20 @@ class GroupEffect:
             if key not in self.created:
                 self.history_dropped.add(key)
 
+    def payload_bytes(self) -> int:
+        """About how many bytes what can be large in them takes: events, and the states of entities."""
+        size = 0 if self.entities is None else self.entities.payload_bytes()
+        for rows in self.history.values():
+            for row in rows:
+                size += len(row.events)
+        for created in self.created.values():
+            size += len(created.started)
+        for updated in self.updated.values():
+            size += len(updated.completed)
+        for inbound in self.inbox_added.values():
+            size += len(inbound.event)
+        return size
+
 
 def net_effect(commits: Iterable[Commit]) -> GroupEffect:
     """What remains of commits that are written together, taken in order."""

@@ -68,7 +68,9 @@ class SqliteStorage(QueriedStorage):
         """The lock on the file lasts as long as this process."""
 
     def write(self, commits: Sequence[Commit]) -> None:
-        self._commit(sqlite_changes.apply, net_effect(commits))
+        effect = net_effect(commits)
+        self._commit(sqlite_changes.apply, effect)
+        self._connections.committed(effect.payload_bytes())
 
     def add_task_hub(self, task_hub: str) -> None:
         if task_hub not in self._hubs:

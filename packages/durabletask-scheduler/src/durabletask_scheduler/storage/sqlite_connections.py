@@ -12,7 +12,9 @@ from typing import Protocol
 
 from durabletask_scheduler.storage import StorageError
 from durabletask_scheduler.storage.ownership import Ownership
+from durabletask_scheduler.storage.sqlite_checkpoints import Checkpoints
 from durabletask_scheduler.storage.sqlite_file import (
+    CHECKPOINT_PAGES,
     configure_writer,
     connect,
     migrate,
@@ -45,6 +47,9 @@ class Connections(Protocol):
     def verify(self) -> None:
         """Raise StorageError if what is written now would be lost."""
 
+    def committed(self, size: int) -> None:
+        """The connection that writes has committed so many bytes of payload and is given back."""
+
     def close(self) -> None:
         """Close them all; idempotent."""
 
@@ -74,6 +79,9 @@ class MemoryConnections:
 
     def verify(self) -> None:
         """Memory does not go away."""
+
+    def committed(self, size: int) -> None:
+        """Memory has no log."""
 
     def close(self) -> None:
         with self._turn:
@@ -111,6 +119,9 @@ class FileConnections:
             reader.execute("SELECT count(*) FROM task_hubs").fetchone()
             _add_functions(reader)
             self._readers.put(reader)
+        beside = undo.enter_context(closing(connect(self._path, read_only=False)))
+        configure_writer(beside, synchronous)
+        self._checkpoints = Checkpoints(beside, CHECKPOINT_PAGES[synchronous])
         # SQLite keeps the log beside what a link points to.
         name = os.path.realpath(self._path)
         self._files = [(file, os.stat(file)) for file in (name, f"{name}-wal")]
@@ -150,11 +161,15 @@ class FileConnections:
                     f"{name} was replaced by another file; put the original back, or restart the scheduler"
                 )
 
+    def committed(self, size: int) -> None:
+        self._checkpoints.committed(size)
+
     def close(self) -> None:
         with self._turn:
             if self._closed:
                 return
             self._closed = True
+            self._checkpoints.close()
             readers = [self._readers.get() for _ in range(_READERS)]
             for connection in (*readers, self._writer):
                 connection.close()

@@ -16,7 +16,7 @@ _NOT_SQLITE = "file is not a database"  # SQLite's words; Python 3.10 does not p
 _BUSY_SECONDS = 10.0
 # A log that grows costs each fsync a fifth more than one that is written over: at FULL it starts over
 # sooner. Without an fsync per commit, large payloads fare better if it starts over later.
-_CHECKPOINT_PAGES = {"FULL": 1000, "NORMAL": 4000, "OFF": 4000}
+CHECKPOINT_PAGES = {"FULL": 1000, "NORMAL": 4000, "OFF": 4000}
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -71,7 +71,7 @@ def configure_writer(connection: sqlite3.Connection, synchronous: str) -> None:
     """Set the options of the connection that writes; the file must be known to be ours."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES[synchronous]}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES[synchronous]}")
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
     connection.execute("PRAGMA temp_store = MEMORY")
 
