@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from durabletask_scheduler.callbacks import expire_due
 from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.outgoing import Outgoing
 from durabletask_scheduler.rpc import Cancel, Mark
 from durabletask_scheduler.transport import Deserializer, Mailbox, Service, status_of
 
@@ -72,9 +73,9 @@ class Expiry:
 class LoopShare:
     """What all calls of a channel on one event loop share."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, outgoing: Outgoing | None = None) -> None:
         self.loop = loop
-        self.mailbox = Mailbox(loop)
+        self.mailbox = Mailbox(loop, outgoing)
         self.expiry = Expiry(loop)
 
 

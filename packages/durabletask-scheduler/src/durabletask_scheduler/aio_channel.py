@@ -28,6 +28,7 @@ from durabletask_scheduler.aio_calls import (
 )
 from durabletask_scheduler.aio_interceptors import InterceptedStreamCall, InterceptedUnaryCall, run_chain
 from durabletask_scheduler.calls import ChannelClosed
+from durabletask_scheduler.outgoing import Outgoing
 from durabletask_scheduler.transport import (
     Deserializer,
     MessageBridge,
@@ -66,6 +67,7 @@ class InProcessAioChannel(grpc.aio.Channel):
 
     Args:
         interceptors: ``grpc.aio`` client interceptors for unary-unary and unary-stream calls, outermost first.
+        outgoing: of the service's engine, if it has one: event loops are then woken when a step of it is over.
 
     Attributes:
         closed: whether :meth:`close` was called.
@@ -74,8 +76,11 @@ class InProcessAioChannel(grpc.aio.Channel):
         TypeError: something else among the interceptors.
     """
 
-    def __init__(self, service: Service, *, interceptors: Sequence[AioInterceptor] = ()) -> None:
+    def __init__(
+        self, service: Service, *, interceptors: Sequence[AioInterceptor] = (), outgoing: Outgoing | None = None
+    ) -> None:
         self._service = service
+        self._outgoing = outgoing
         self._unary_interceptors = _those_with("intercept_unary_unary", interceptors)
         self._stream_interceptors = _those_with("intercept_unary_stream", interceptors)
         for interceptor in interceptors:
@@ -149,7 +154,7 @@ class InProcessAioChannel(grpc.aio.Channel):
     def home(self, rpc: str, open_calls: MutableSet[Any], loop: asyncio.AbstractEventLoop) -> AioCallHome:
         """Where the calls of one method on one event loop belong; for the methods of stubs."""
         if self._share is None or self._share.loop is not loop:
-            self._share = LoopShare(loop)
+            self._share = LoopShare(loop, self._outgoing)
         return AioCallHome(self._service, rpc, self._share, open_calls)
 
 

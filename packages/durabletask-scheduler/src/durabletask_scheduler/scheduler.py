@@ -160,7 +160,8 @@ class Scheduler:
         Raises:
             RuntimeError: the scheduler is not started.
         """
-        return InProcessAioChannel(self._running(), interceptors=interceptors)
+        service = self._running()
+        return InProcessAioChannel(service, interceptors=interceptors, outgoing=service.outgoing())
 
     def serve(self, host: str = "127.0.0.1", port: int = 8080, *, security: Security | None = None) -> int:
         """Answer gRPC calls on this address until :meth:`stop`.

@@ -14,6 +14,7 @@ from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
 from durabletask_proto import scheduler_additions_pb2_grpc as additions_pb_grpc
 from durabletask_scheduler.aio_channel import InProcessAioChannel
 from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.outgoing import Outgoing
 from durabletask_scheduler.rpc import RPCS, SERVICE_NAME
 from google.protobuf.empty_pb2 import Empty
 
@@ -40,6 +41,23 @@ async def test_a_call_returns_the_service_s_response(stub, service):
     assert (await call.code(), await call.details(), call.done()) == (grpc.StatusCode.OK, "", True)
     assert (await call).instanceId == "abc"
     assert service.requests.get(timeout=WAIT) == ("StartInstance", start("abc"), {"taskhub": "h"})
+
+
+async def test_the_event_loop_is_woken_when_the_step_of_the_engine_is_over(service):
+    outgoing = Outgoing()
+    stub = pb_grpc.TaskHubSidecarServiceStub(InProcessAioChannel(service, outgoing=outgoing))
+    calls = [stub.RaiseEvent(pb.RaiseEventRequest(instanceId="i"), timeout=WAIT) for _ in range(2)]
+    outgoing.hold()
+    for _ in calls:
+        service.parked.get(timeout=WAIT)(pb.RaiseEventResponse(), None)
+    answered_meanwhile = asyncio.get_running_loop().create_future()
+    # Whatever had woken the loop for the answers would stand before this.
+    asyncio.get_running_loop().call_soon_threadsafe(
+        lambda: answered_meanwhile.set_result([call.done() for call in calls])
+    )
+    assert await answered_meanwhile == [False, False]
+    outgoing.release()
+    assert [await call for call in calls] == [pb.RaiseEventResponse()] * 2
 
 
 async def test_headers_are_metadata(stub):

@@ -1,9 +1,7 @@
 """From the arguments of client methods to the protocol's requests."""
 
 import json
-import os
 import time
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
+from durabletask._client.ids import random_id, random_uuid
 from durabletask._client.models import EntityQuery, NewOrchestration, OrchestrationQuery, OrchestrationStatus
 from durabletask.serialization import DataConverter
 from durabletask.task import get_name
@@ -70,7 +69,7 @@ class RequestBuilder:
         orchestrator = new.orchestrator
         request = pb.CreateInstanceRequest(
             name=orchestrator if isinstance(orchestrator, str) else get_name(orchestrator),
-            instanceId=new.instance_id or os.urandom(16).hex(),
+            instanceId=new.instance_id or random_id(),
             orchestrationIdReusePolicy=new.reuse_id_policy,
             tags=new.tags,
         )
@@ -101,7 +100,7 @@ class RequestBuilder:
         request = pb.SignalEntityRequest(
             instanceId=entity_id,
             name=operation_name,
-            requestId=str(uuid.uuid4()),
+            requestId=random_uuid(),
             scheduledTime=optional_timestamp(signal_time),
             requestTime=_now(),
         )
