@@ -25,7 +25,7 @@ from google.protobuf.message import Message as ProtoMessage
 from durabletask_scheduler.alarms import Alarms
 from durabletask_scheduler.chances import Chances
 from durabletask_scheduler.clock import UnderWay
-from durabletask_scheduler.group import AfterWrite, Group, logger, send_reply
+from durabletask_scheduler.group import SMALL_GROUP, AfterWrite, Group, logger, send_reply
 from durabletask_scheduler.hub import delivery, views
 from durabletask_scheduler.hub.entity_ids import is_entity
 from durabletask_scheduler.hub.model import Commit, Context, HubError, Message
@@ -219,6 +219,11 @@ class Engine:
     @property
     def has_work(self) -> bool:
         return self._group.has_work
+
+    @property
+    def gathers_few(self) -> bool:
+        """Whether the group that is to be written is small so far."""
+        return len(self._group.commits) <= SMALL_GROUP
 
     def puts_off_write(self) -> bool:
         """Leave the group for what comes next, if nobody misses it yet and that has paid of late.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from durabletask_scheduler.dispatch import Stream, WorkOf
+from durabletask_scheduler.dispatch import Route, Stream, WorkOf
 from durabletask_scheduler.hub.entity_model import Entity
 from durabletask_scheduler.instances import Name
 from durabletask_scheduler.storage import Storage
@@ -24,6 +24,7 @@ class EntityEntry:
         dirty: the group changes it.
         batch_in_group: the group holds the commit of a batch of it.
         gone: dropped from memory; whoever still holds it must look again.
+        route: the route of its batches, once one was queued.
     """
 
     entity: Entity
@@ -35,6 +36,7 @@ class EntityEntry:
     dirty: bool = False
     batch_in_group: bool = False
     gone: bool = False
+    route: Route | None = None
 
     @property
     def name(self) -> Name:

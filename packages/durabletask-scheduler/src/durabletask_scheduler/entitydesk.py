@@ -1,6 +1,6 @@
 """The entities' side of the engine: what they receive, their batches, and the answers to these.
 
-Batches are leased like turns, and like turns they leave before the group is written: a batch has no
+Batches are leased like turns, and like turns they may leave before the group is written: a batch has no
 effect until its answer is committed.
 """
 
@@ -32,6 +32,8 @@ BatchWork = WorkOf[EntityEntry]
 BatchLease = LeaseOf[EntityEntry]
 
 _BATCH_AGE = "batch age"
+_LONG_STATE = 4_096
+"""Characters of a state above which it pays to wait for a write so as not to send it."""
 
 
 class EntityDesk:
@@ -46,6 +48,8 @@ class EntityDesk:
         self._touched: dict[EntityEntry, None] = {}
         self._ready: dict[EntityEntry, None] = {}
         self._late: list[BatchWork] = []
+        self._held_back = False
+        self._expiry_at = 0
 
     # -- entities -----------------------------------------------------------------------------
 
@@ -160,13 +164,19 @@ class EntityDesk:
     @property
     def has_late(self) -> bool:
         """Whether batches wait for the write that has just happened."""
-        return bool(self._late or self._ready)
+        return bool(self._late or self._ready or self._held_back)
 
     def hand_out(self) -> None:
-        """Batches may leave before the group is written."""
+        """Batches may leave before the group is written, while that is small.
+
+        To share the write of a large group would save little. What arrives until it is written joins the batches,
+        each of which costs as much as several operations.
+        """
         if self._late or self._ready:
             self._requeue()
-        if self._dispatcher.has_queued(Kind.BATCH):
+        queued = self._dispatcher.has_queued(Kind.BATCH)
+        self._held_back = queued and not self._engine.gathers_few
+        if queued and not self._held_back:
             self._dispatcher.pump(Kind.BATCH, self._begin)
 
     def _requeue(self) -> None:
@@ -189,7 +199,10 @@ class EntityDesk:
         if at > self._engine.now:
             self._engine.alarms.set(entity.key, at, partial(self.take_up, entry.name))
             return
-        entry.work = WorkOf(Route(Kind.BATCH, entity.task_hub, entity.name, ""), entry, avoid=entry.avoid)
+        route = entry.route
+        if route is None:
+            route = entry.route = self._dispatcher.known(Route(Kind.BATCH, entity.task_hub, entity.name, ""))
+        entry.work = WorkOf(route, entry, avoid=entry.avoid)
         self._dispatcher.queue(entry.work)
 
     def _begin(self, work: BatchWork, stream: Stream) -> None:
@@ -201,18 +214,18 @@ class EntityDesk:
             return
         is_warm = entry.warm_stream is stream and entity.state is not None
         if is_warm and entry.batch_in_group:
-            # The worker keeps a state only once it has been told of its commit.
-            self._late.append(work)
-            return
+            # The worker keeps a state only once it has been told of its commit. Sending a short one beats waiting.
+            if len(entity.state or "") > _LONG_STATE:
+                self._late.append(work)
+                return
+            is_warm = False
         batch = entity_batches.begin_batch(entity, self._engine.context)
         item = pb.WorkItem(completionToken=batch.token)
-        warm_token = entry.warm_token if is_warm else None
-        entity_batches.batch_request(entity, batch, warm_token, item.entityRequestV2)
-        is_first = self._leases.oldest_turn() is None
+        entity_batches.batch_request(entity, batch, entry.warm_token if is_warm else None, item.entityRequestV2)
         lease = self._leases.grant(work, stream, batch.token, self._engine.now + self._engine.options.turn_max_age)
         lease.warm = is_warm
-        if is_first:
-            self._engine.alarms.set(_BATCH_AGE, lease.deadline, self._expire)
+        if not self._expiry_at:
+            self._expect_expiry(lease)
         # Whatever the worker keeps stands before this batch; it is warm again once the batch is committed.
         entry.cool()
         self._touched[entry] = None
@@ -310,10 +323,16 @@ class EntityDesk:
         self._touched[lease.work.entry] = None
         return not lease.void
 
+    def _expect_expiry(self, lease: BatchLease) -> None:
+        """As with turns, an alarm that goes off is set anew for the batch that is oldest then."""
+        self._expiry_at = lease.deadline
+        self._engine.alarms.set(_BATCH_AGE, lease.deadline, self._expire)
+
     def _expire(self) -> None:
+        self._expiry_at = 0
         while (lease := self._leases.oldest_turn()) is not None:
             if lease.deadline > self._engine.now:
-                self._engine.alarms.set(_BATCH_AGE, lease.deadline, self._expire)
+                self._expect_expiry(lease)
                 return
             logger.warning("A batch of %s was not answered in time", lease.work.entry.entity.instance_id)
             self.lose(lease)

@@ -16,6 +16,9 @@ logger = logging.getLogger("durabletask_scheduler")
 
 AfterWrite = Callable[[], None]
 
+SMALL_GROUP = 4
+"""Up to so many commits make a group that is worth waiting for, or sharing; larger ones fill by themselves."""
+
 
 @dataclass(slots=True)
 class Group:

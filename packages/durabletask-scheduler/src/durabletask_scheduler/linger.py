@@ -12,8 +12,8 @@ the whole of the next one.
 from __future__ import annotations
 
 from durabletask_scheduler.chances import Chances
+from durabletask_scheduler.group import SMALL_GROUP
 
-_SMALL_GROUP = 4
 _SHARE_OF_WRITE = 0.9
 _TICK = 0.0003
 _LONGEST = 0.002
@@ -29,7 +29,7 @@ class Linger:
 
     def patience(self, commits: int, turns_out: int) -> float:
         """How many seconds to wait for an answer to the turns that have left since the last write."""
-        if not 0 < commits <= _SMALL_GROUP or not 0 < turns_out <= _SMALL_GROUP:
+        if not 0 < commits <= SMALL_GROUP or not 0 < turns_out <= SMALL_GROUP:
             return 0.0
         if not self._chances.worth_trying():
             return 0.0
