@@ -6,12 +6,12 @@ Times, keys and the rules of writing are those of :mod:`durabletask_scheduler.hu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(NamedTuple):
     """Who sent something to an entity, or owns its lock: one generation of an orchestration instance, or an entity.
 
     Attributes:
