@@ -196,7 +196,7 @@ class TaskHubGrpcClient:
         """
         # Every request is built before the first is sent: a bad one is an error before anything starts.
         calls = self._calls.start_many(requests, self.default_version)
-        return started_ids(calls, self._connection.start_all(calls))
+        return started_ids(self._connection.start_all(calls))
 
     def get_orchestration_state(self, instance_id: str, *, fetch_payloads: bool = True) -> OrchestrationState | None:
         """The state of an instance; None if it does not exist.

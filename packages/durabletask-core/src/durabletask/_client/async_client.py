@@ -130,7 +130,7 @@ class AsyncTaskHubGrpcClient:
         """See ``TaskHubGrpcClient.schedule_new_orchestrations``."""
         # Every request is built before the first is sent: a bad one is an error before anything starts.
         calls = self._calls.start_many(requests, self.default_version)
-        return started_ids(calls, await self._connection.start_all(calls))
+        return started_ids(await self._connection.start_all(calls))
 
     async def get_orchestration_state(
         self, instance_id: str, *, fetch_payloads: bool = True

@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from durabletask._tracing.clients import ClientTracing
 
 T = TypeVar("T")
+
+# Requests that share a message are let go together.
+_TOGETHER = 500
 
 
 # Made for everything a client does and never changed. Not frozen: that makes making one three times as dear.
@@ -93,20 +98,32 @@ class CallBuilder:
         self._requests = RequestBuilder(data_converter)
 
     def start(self, new: NewOrchestration, default_version: str | None) -> Call[str]:
-        call = self._start(new, default_version)
+        call = self._start(self._requests.start(new, default_version))
         request: Any = call.request
         self.logger.debug("Starting orchestration '%s' as instance '%s'.", request.name, request.instanceId)
         return call
 
     def start_many(self, new: Iterable[NewOrchestration], default_version: str | None) -> list[Call[str]]:
-        calls = [self._start(one, default_version) for one in new]
+        calls: list[Call[str]] = []
+        rest = iter(new)
+        while some := list(islice(rest, _TOGETHER)):
+            calls += self._start_together(some, default_version)
         self.logger.debug("Starting %d orchestrations.", len(calls))
         return calls
 
-    def _start(self, new: NewOrchestration, default_version: str | None) -> Call[str]:
-        request = self._requests.start(new, default_version)
-        parse = _resulting_id(request.instanceId)
-        return Call("StartInstance", request, parse, uploads_for=request.instanceId, span=self.span(request))
+    def _start_together(self, new: Iterable[NewOrchestration], default_version: str | None) -> Iterable[Call[str]]:
+        """Their requests are parts of one message: that takes a third of the memory of as many messages."""
+        together = additions_pb.StartInstancesRequest().requests
+        for one in new:
+            self._requests.start(one, default_version, together.add)
+        # Other objects than those by which they were filled in: these keep what they needed for that.
+        return [self._start(request) for request in together]
+
+    def _start(self, request: pb.CreateInstanceRequest) -> Call[str]:
+        # Read once: each reading makes a text of its own.
+        instance_id = request.instanceId
+        parse = partial(_resulting_id, instance_id)
+        return Call("StartInstance", request, parse, uploads_for=instance_id, span=self.span(request))
 
     def span(self, request: Message) -> AbstractContextManager[Any] | None:
         """The span of a call, if there is one; the request carries its trace context from now on."""
@@ -239,7 +256,7 @@ class CallBuilder:
         request = pb.RestartInstanceRequest(
             instanceId=instance_id, restartWithNewInstanceId=restart_with_new_instance_id
         )
-        return Call("RestartInstance", request, _resulting_id(instance_id))
+        return Call("RestartInstance", request, partial(_resulting_id, instance_id))
 
     def purge(self, instance_id: str, recursive: bool) -> Call[PurgeInstancesResult]:
         self.logger.info("Purging instance '%s'.", instance_id)
@@ -293,9 +310,9 @@ def _parse_chunks(chunks: Iterable[pb.HistoryChunk]) -> "list[history.HistoryEve
     return parse_history(responses.history_events(chunks))
 
 
-def _resulting_id(requested_id: str) -> Callable[[Any], str]:
-    """Read the id in the answer; a server that names none has used the one it was asked for."""
-    return lambda response: response.instanceId or requested_id
+def _resulting_id(requested_id: str, response: Any) -> str:
+    """The id in the answer; a server that names none has used the one it was asked for."""
+    return response.instanceId or requested_id
 
 
 def unchanged(response: Any) -> Any:

@@ -14,7 +14,7 @@ import grpc.aio
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
-from durabletask._client.bulk import BulkStart
+from durabletask._client.bulk import BulkStart, Outcome, outcomes_of
 from durabletask._client.calls import Call, Conversation
 from durabletask._client.channel_keeper import ChannelKeeper
 from durabletask._client.health import ConnectionHealth, status_code
@@ -125,12 +125,15 @@ class Connection:
         endings = [self._begin(call, slots) for call in calls]
         return [ending() for ending in endings]
 
-    def start_all(self, calls: Sequence[Call[str]]) -> list[str | Exception]:
-        """Carry out many starts, together if the server has a call for that; results or errors, in order."""
+    def start_all(self, calls: list[Call[str]]) -> list[Outcome]:
+        """Carry out many starts, together if the server has a call for that; what became of them, in order.
+
+        The calls are taken out of the list.
+        """
         if len(calls) < 2 or not self._has_additions():
-            return self.run_all(calls)
+            return outcomes_of(calls, self.run_all(calls))
         bulk = BulkStart(calls)
-        for index, call in enumerate(calls if self._store is not None else ()):
+        for index, call in bulk.calls() if self._store is not None else ():
             try:
                 self._upload(call)
             except Exception as error:
@@ -270,13 +273,13 @@ class AsyncConnection:
 
         return await asyncio.gather(*(outcome(call) for call in calls))
 
-    async def start_all(self, calls: Sequence[Call[str]]) -> list[str | Exception]:
+    async def start_all(self, calls: list[Call[str]]) -> list[Outcome]:
         """As ``Connection.start_all``."""
         if len(calls) < 2 or not await self._has_additions():
-            return await self.run_all(calls)
+            return outcomes_of(calls, await self.run_all(calls))
         bulk = BulkStart(calls)
         if self._store is not None:
-            await self._upload_all(calls, bulk)
+            await self._upload_all(bulk)
         for part in bulk.parts():
             try:
                 bulk.answered(await self._answer(part))
@@ -323,7 +326,7 @@ class AsyncConnection:
             self._greeted = stub
         return self._additions
 
-    async def _upload_all(self, calls: Sequence[Call[str]], bulk: BulkStart) -> None:
+    async def _upload_all(self, bulk: BulkStart) -> None:
         slots = asyncio.Semaphore(_CALLS_IN_FLIGHT)
 
         async def upload(index: int, call: Call[str]) -> None:
@@ -333,7 +336,7 @@ class AsyncConnection:
                 except Exception as error:
                     bulk.fail(index, error)
 
-        await asyncio.gather(*(upload(index, call) for index, call in enumerate(calls)))
+        await asyncio.gather(*(upload(index, call) for index, call in bulk.calls()))
 
     async def _close_due(self) -> None:
         for channel in self._keeper.take_due():

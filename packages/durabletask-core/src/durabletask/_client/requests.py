@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -58,8 +58,18 @@ class RequestBuilder:
         if encoded is not None:
             field.value = encoded
 
-    def start(self, new: NewOrchestration, default_version: str | None) -> pb.CreateInstanceRequest:
+    def start(
+        self,
+        new: NewOrchestration,
+        default_version: str | None,
+        make: Callable[..., pb.CreateInstanceRequest] = pb.CreateInstanceRequest,
+    ) -> pb.CreateInstanceRequest:
         """Start an instance.
+
+        Args:
+            new: The instance.
+            default_version: Its version if it names none.
+            make: Makes the request, as a message of its own or as a part of another one.
 
         Raises:
             ValueError: The instance id is the empty string, or the orchestrator is a lambda.
@@ -67,7 +77,7 @@ class RequestBuilder:
         if new.instance_id == "":
             raise ValueError("instance_id must not be empty: leave it out to have one generated")
         orchestrator = new.orchestrator
-        request = pb.CreateInstanceRequest(
+        request = make(
             name=orchestrator if isinstance(orchestrator, str) else get_name(orchestrator),
             instanceId=new.instance_id or random_id(),
             orchestrationIdReusePolicy=new.reuse_id_policy,
