@@ -28,7 +28,7 @@ from durabletask.worker import TaskHubGrpcWorker
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto.orchestrator_service_pb2_grpc import TaskHubSidecarServiceStub
 from durabletask_scheduler import Scheduler
-from durabletask_scheduler.hub.model import Commit, HistoryRow, Instance
+from durabletask_scheduler.hub.model import Commit, HistoryRow, Instance, added
 from durabletask_scheduler.storage.opening import open_store
 
 FINISHED, WAITING = 1_000_000, 100_000
@@ -89,9 +89,11 @@ def fill(database: str | os.PathLike[str], finished: int, waiting: int) -> None:
     storage.add_task_hub("default")
     commit = Commit()
     for instance in stored(finished, waiting):
-        commit.created.append(instance)
+        commit.created = added(commit.created, instance)
         if instance.event_count:
-            commit.history.append(HistoryRow(key=instance.key + 1, instance_key=instance.key, count=1, events=row))
+            commit.history = added(
+                commit.history, HistoryRow(key=instance.key + 1, instance_key=instance.key, count=1, events=row)
+            )
         if len(commit.created) == GROUP:
             storage.write([commit])
             commit = Commit()

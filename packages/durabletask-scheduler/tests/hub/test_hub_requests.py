@@ -328,7 +328,7 @@ def test_purging_a_live_instance_is_an_error_if_it_was_named_and_skipped_if_not(
     with pytest.raises(HubError) as error:
         requests.purge(world.live["a"], world.ctx, single=True)
     assert error.value.code == "FAILED_PRECONDITION"
-    assert requests.purge(world.live["a"], world.ctx, single=False).deleted == []
+    assert not requests.purge(world.live["a"], world.ctx, single=False).deleted
 
 
 @pytest.mark.parametrize("status", ALL_TERMINAL)
@@ -336,7 +336,7 @@ def test_purge_deletes_everything_of_a_terminal_instance(world, status):
     bring_to(world, status)
     world.apply(requests.purge(world.live["a"], world.ctx, single=True))
     assert (world.rows, world.history_rows) == ({}, {})
-    assert requests.purge(None, world.ctx, single=True).deleted == []
+    assert not requests.purge(None, world.ctx, single=True).deleted
 
 
 def restart(world, new_id=None):

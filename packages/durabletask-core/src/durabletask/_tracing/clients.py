@@ -33,17 +33,19 @@ class ClientTracing:
         """
         describe = _DESCRIPTIONS.get(type(request)) if self._emit and spans.is_active() else None
         if describe is None:
-            _carry(request, trace.get_current_span())
+            if isinstance(request, _CARRIERS):
+                _carry(request, trace.get_current_span())
             return None
         name, attributes = describe(request)
         span = self._tracer.start_span(name, kind=SpanKind.PRODUCER, attributes=attributes)
-        _carry(request, span)
+        if isinstance(request, _CARRIERS):
+            _carry(request, span)
         return trace.use_span(span, end_on_exit=True)
 
 
 def _carry(request: Any, span: trace.Span) -> None:
     context = span.get_span_context()
-    if context.is_valid and isinstance(request, _CARRIERS):
+    if context.is_valid:
         spans.write(request.parentTraceContext, context)
 
 

@@ -26,6 +26,7 @@ from durabletask_scheduler.hub.model import (
     Message,
     OpenTask,
     TaskKind,
+    added,
 )
 
 COMPLETE = "completeOrchestration"
@@ -180,7 +181,7 @@ def _schedule_activity(effects: Effects, action: pb.OrchestratorAction) -> None:
     effects.confirmations.append(confirmation)
     task = OpenTask(effects.ctx.new_key(), TaskKind.ACTIVITY, action.id, effects.row_key, event=confirmation)
     instances.open_task(effects.instance, task, effects.commit)
-    effects.commit.activities.append((effects.instance, task))
+    effects.commit.activities = added(effects.commit.activities, (effects.instance, task))
 
 
 # --- timers
@@ -205,7 +206,7 @@ def _create_timer(effects: Effects, action: pb.OrchestratorAction) -> None:
         effects.ctx.new_key(), TaskKind.TIMER, action.id, effects.row_key, due_at=times.from_timestamp(fire_at)
     )
     instances.open_task(effects.instance, task, effects.commit)
-    effects.commit.timers.append((effects.instance, task))
+    effects.commit.timers = added(effects.commit.timers, (effects.instance, task))
 
 
 # --- sub-orchestrations

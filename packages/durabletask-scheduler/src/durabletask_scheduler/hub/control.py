@@ -10,7 +10,7 @@ from __future__ import annotations
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask_scheduler.hub import instances
-from durabletask_scheduler.hub.model import PENDING, RUNNING, SUSPENDED, Commit, Context, Instance
+from durabletask_scheduler.hub.model import PENDING, RUNNING, SUSPENDED, Commit, Context, Instance, added
 
 _CONTROLS = frozenset({instances.SUSPEND, instances.RESUME})
 
@@ -21,7 +21,7 @@ def suspend(instance: Instance, event: pb.HistoryEvent, ctx: Context) -> Commit:
     if instance.is_terminal or instance.status == SUSPENDED:
         return commit
     if instance.status == PENDING:
-        commit.finished.append(instance)
+        commit.finished = added(commit.finished, instance)
     _set_status(instance, SUSPENDED, ctx, commit)
     if _has_begun(instance):
         instances.receive(instance, event, ctx, commit)
@@ -51,7 +51,7 @@ def _drop_controls(instance: Instance, commit: Commit) -> None:
     kept = []
     for entry in instance.inbox:
         if entry.event.WhichOneof("eventType") in _CONTROLS:
-            commit.inbox_removed.append(entry.key)
+            commit.inbox_removed = added(commit.inbox_removed, entry.key)
         else:
             kept.append(entry)
     instance.inbox = kept

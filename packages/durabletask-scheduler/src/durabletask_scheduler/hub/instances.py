@@ -28,6 +28,7 @@ from durabletask_scheduler.hub.model import (
     Message,
     OpenTask,
     TaskKind,
+    added,
 )
 from durabletask_scheduler.hub.times import to_timestamp
 
@@ -61,14 +62,14 @@ def create(task_hub: str, event: pb.HistoryEvent, scheduled_at: int, ctx: Contex
         instance.parent_instance_id = parent.orchestrationInstance.instanceId
         instance.parent_execution_id = parent.orchestrationInstance.executionId.value
         instance.parent_task_id = parent.taskScheduledId
-    commit.created.append(instance)
+    commit.created = added(commit.created, instance)
     commit.runnable.append(instance)
     return instance
 
 
 def replace(existing: Instance, ctx: Context, commit: Commit) -> None:
     """Make room for a new instance of the same id; a live one is terminated, and its parent told."""
-    commit.deleted.append(existing.key)
+    commit.deleted = added(commit.deleted, existing.key)
     if existing.is_terminal:
         return
     commit.messages.extend(entity_sections.releases(existing))
@@ -92,7 +93,7 @@ def receive(instance: Instance, event: pb.HistoryEvent, ctx: Context, commit: Co
     add_inbound(instance, Inbound(key, event, None, data))
     if event.WhichOneof("eventType") in SPECIALS:
         instance.specials = -1
-    commit.inbox_added.append(InboxRow(key, instance.key, data))
+    commit.inbox_added = added(commit.inbox_added, InboxRow(key, instance.key, data))
     commit.runnable.append(instance)
 
 
@@ -118,7 +119,7 @@ def remove_inbound(instance: Instance, count: int, commit: Commit) -> Sequence[I
         instance.specials = -1
     for entry in taken:
         if entry.key:
-            commit.inbox_removed.append(entry.key)
+            commit.inbox_removed = added(commit.inbox_removed, entry.key)
         if entry.timer is not None:
             close_task(instance, entry.timer, commit)
     return taken
@@ -143,7 +144,7 @@ def open_task(instance: Instance, task: OpenTask, commit: Commit) -> None:
         instance.open_tasks[task.key] = task
     else:
         instance.open_tasks = {task.key: task}
-    commit.opened.append((instance.key, task))
+    commit.opened = added(commit.opened, (instance.key, task))
 
 
 def close_task(instance: Instance, task: OpenTask, commit: Commit) -> None:
@@ -172,26 +173,26 @@ def _forget_tasks(instance: Instance) -> None:
 def _note_closed(keys: Iterable[int], commit: Commit) -> None:
     """What the same commit has opened is never written."""
     if not commit.opened:
-        commit.closed.extend(keys)
+        commit.closed = added(commit.closed, *keys)
         return
     gone = set(keys)
     never = {task.key for _, task in commit.opened if task.key in gone}
     if never:
         commit.opened = [(owner, task) for owner, task in commit.opened if task.key not in never]
-    commit.closed.extend(sorted(gone - never))
+    commit.closed = added(commit.closed, *sorted(gone - never))
 
 
 def append_history(instance: Instance, key: int, encoded: list[bytes], commit: Commit) -> None:
     """One history row of events without ExecutionStarted and ExecutionCompleted."""
     # The first row of a generation brings its ExecutionStarted into the history.
     instance.event_count += len(encoded) + (instance.event_count == 0)
-    commit.history.append(HistoryRow(key, instance.key, events.encode_chunk(encoded), len(encoded)))
+    commit.history = added(commit.history, HistoryRow(key, instance.key, events.encode_chunk(encoded), len(encoded)))
 
 
 def finish(instance: Instance, completed: pb.HistoryEvent, ctx: Context, commit: Commit) -> None:
     """Make the instance terminal; what it still waits for is dropped, who waits for it is told."""
     close_all_tasks(instance, commit)
-    commit.inbox_removed.extend(entry.key for entry in instance.inbox if entry.key)
+    commit.inbox_removed = added(commit.inbox_removed, *(entry.key for entry in instance.inbox if entry.key))
     instance.inbox = ()
     instance.specials = 0
     instance.turn = None
@@ -201,7 +202,7 @@ def finish(instance: Instance, completed: pb.HistoryEvent, ctx: Context, commit:
     instance.event_count += 1
     instance.completed_at = instance.updated_at = ctx.now
     commit.updated[instance.key] = instance
-    commit.finished.append(instance)
+    commit.finished = added(commit.finished, instance)
     if instance.parent_instance_id:
         commit.messages.append(outcome(instance, completed.executionCompleted, ctx))
 

@@ -15,11 +15,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask_scheduler.hub.entity_model import CLIENT, EntityChanges, Sender
+
+T = TypeVar("T")
 
 RUNNING = pb.ORCHESTRATION_STATUS_RUNNING
 COMPLETED = pb.ORCHESTRATION_STATUS_COMPLETED
@@ -314,6 +316,14 @@ class InboxRow:
     event: bytes
 
 
+def added(rows: list[T] | tuple[()], *more: T) -> list[T]:
+    """The rows of a commit and more of them: the first ones make the list."""
+    if isinstance(rows, tuple):
+        return [*more]
+    rows += more
+    return rows
+
+
 @dataclass(slots=True)
 class Commit:
     """All that one transition changes. Storage writes it wholly or not at all, in this order:
@@ -321,6 +331,8 @@ class Commit:
     ``deleted``, ``history_dropped``, ``created``, ``updated``, ``history``, ``closed``, ``opened``,
     ``inbox_removed``, ``inbox_added``. Rows of instances are written from the objects as they are
     when the group is written.
+
+    Most commits change little, and many are made at a time: lists that most have no use for are made by :func:`added`.
 
     Attributes:
         deleted: keys of instances of which every row goes.
@@ -339,22 +351,22 @@ class Commit:
         finished: instances that became terminal, or left PENDING: look at their waiters.
     """
 
-    deleted: list[int] = field(default_factory=list)
-    history_dropped: list[int] = field(default_factory=list)
-    created: list[Instance] = field(default_factory=list)
+    deleted: list[int] | tuple[()] = ()
+    history_dropped: list[int] | tuple[()] = ()
+    created: list[Instance] | tuple[()] = ()
     updated: dict[int, Instance] = field(default_factory=dict)
-    restarted: list[int] = field(default_factory=list)
-    history: list[HistoryRow] = field(default_factory=list)
-    opened: list[tuple[int, OpenTask]] = field(default_factory=list)
-    closed: list[int] = field(default_factory=list)
-    inbox_added: list[InboxRow] = field(default_factory=list)
-    inbox_removed: list[int] = field(default_factory=list)
+    restarted: list[int] | tuple[()] = ()
+    history: list[HistoryRow] | tuple[()] = ()
+    opened: list[tuple[int, OpenTask]] | tuple[()] = ()
+    closed: list[int] | tuple[()] = ()
+    inbox_added: list[InboxRow] | tuple[()] = ()
+    inbox_removed: list[int] | tuple[()] = ()
     messages: list[Message] = field(default_factory=list)
     entities: EntityChanges | None = None
-    activities: list[tuple[Instance, OpenTask]] = field(default_factory=list)
-    timers: list[tuple[Instance, OpenTask]] = field(default_factory=list)
+    activities: list[tuple[Instance, OpenTask]] | tuple[()] = ()
+    timers: list[tuple[Instance, OpenTask]] | tuple[()] = ()
     runnable: list[Instance] = field(default_factory=list)
-    finished: list[Instance] = field(default_factory=list)
+    finished: list[Instance] | tuple[()] = ()
 
     def on_entities(self) -> EntityChanges:
         """What changes in entities, to add to."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask_scheduler.hub import checks, control, events, instances, rewinding, times
-from durabletask_scheduler.hub.model import FAILED, Commit, Context, HubError, Instance
+from durabletask_scheduler.hub.model import FAILED, Commit, Context, HubError, Instance, added
 from durabletask_scheduler.hub.reuse import Reuse, decide
 
 
@@ -130,7 +130,7 @@ def purge(instance: Instance | None, ctx: Context, *, single: bool) -> Commit:
     if instance is None:
         return commit
     if instance.is_terminal:
-        commit.deleted.append(instance.key)
+        commit.deleted = added(commit.deleted, instance.key)
     elif single:
         raise HubError(
             "FAILED_PRECONDITION",

@@ -22,7 +22,7 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
 
 from durabletask_scheduler.hub import entity_ids, entity_sections, events, instances, times
-from durabletask_scheduler.hub.model import RUNNING, Commit, Context, Instance, Message, OpenTask, TaskKind
+from durabletask_scheduler.hub.model import RUNNING, Commit, Context, Instance, Message, OpenTask, TaskKind, added
 
 _CONFIRMATIONS = {
     "taskScheduled": TaskKind.ACTIVITY,
@@ -162,7 +162,7 @@ def rewind(
     instance.updated_at = ctx.now
     instance.trace_context = b""
     instance.event_count = 0
-    commit.history_dropped.append(instance.key)
+    commit.history_dropped = added(commit.history_dropped, instance.key)
     commit.updated[instance.key] = instance
     row_key = ctx.new_key()
     instances.append_history(instance, row_key, [history[i].SerializeToString() for i in kept], commit)
@@ -187,7 +187,7 @@ def _rewrite_started(instance: Instance, commit: Commit) -> None:
         started.parentInstance.orchestrationInstance.executionId.value = instance.parent_execution_id
     instance.started = event.SerializeToString()
     if instance.key not in commit.restarted:
-        commit.restarted.append(instance.key)
+        commit.restarted = added(commit.restarted, instance.key)
     commit.updated[instance.key] = instance
 
 
@@ -210,7 +210,7 @@ def _reopen(
     again = OpenTask(ctx.new_key(), task.kind, confirmation.eventId, row_key)
     if task.kind is TaskKind.TIMER:
         again.due_at = times.from_timestamp(confirmation.timerCreated.fireAt)
-        commit.timers.append((instance, again))
+        commit.timers = added(commit.timers, (instance, again))
     else:
         again.target = confirmation.subOrchestrationInstanceCreated.instanceId
         commit.messages.append(_to_child(instance, confirmation, reason, ctx))

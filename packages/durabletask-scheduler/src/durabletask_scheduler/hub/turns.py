@@ -27,6 +27,7 @@ from durabletask_scheduler.hub.model import (
     Limits,
     TaskKind,
     Turn,
+    added,
 )
 from durabletask_scheduler.hub.times import MILLISECOND, back_off, to_timestamp
 
@@ -234,7 +235,7 @@ def _settle(instance: Instance, response: pb.OrchestratorResponse, effects: Effe
     instance.updated_at = effects.ctx.now
     if instance.status == PENDING:
         instance.status = RUNNING
-        effects.commit.finished.append(instance)
+        effects.commit.finished = added(effects.commit.finished, instance)
     if response.HasField("customStatus") and takes_status:
         # Some SDKs always send one, and mean "none" by an empty one.
         instance.custom_status = response.customStatus.value or None
@@ -277,8 +278,8 @@ def _continue_as_new(effects: Effects, asked: pb.CompleteOrchestrationAction) ->
     instance.started = started.SerializeToString()
     instance.event_count = 0
     instance.trace_context = b""
-    commit.history_dropped.append(instance.key)
-    commit.restarted.append(instance.key)
+    commit.history_dropped = added(commit.history_dropped, instance.key)
+    commit.restarted = added(commit.restarted, instance.key)
     _carry_over(effects, asked)
 
 
@@ -291,7 +292,7 @@ def _carry_over(effects: Effects, asked: pb.CompleteOrchestrationAction) -> None
         if entry.event.WhichOneof("eventType") == "eventRaised":
             survivors.append(entry)
         elif entry.key:
-            commit.inbox_removed.append(entry.key)
+            commit.inbox_removed = added(commit.inbox_removed, entry.key)
     instance.specials = 0
     if not asked.carryoverEvents:
         instance.inbox = survivors
@@ -306,5 +307,5 @@ def _carry_over(effects: Effects, asked: pb.CompleteOrchestrationAction) -> None
         instances.receive(instance, carried, ctx, commit)
     # Rows are read back in the order of their keys: what comes after the carried events needs later ones.
     for entry in survivors:
-        commit.inbox_removed.append(entry.key)
+        commit.inbox_removed = added(commit.inbox_removed, entry.key)
         instances.receive(instance, entry.event, ctx, commit)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
-from durabletask_scheduler.hub.model import HistoryRow, Inbound, Instance, OpenTask, TaskKind
+from durabletask_scheduler.hub.model import NO_TASKS, HistoryRow, Inbound, Instance, OpenTask, TaskKind
 from durabletask_scheduler.storage import LoadedInstance
 
 Row = tuple[Any, ...]
@@ -56,55 +55,11 @@ def task_columns(instance_key: int, task: OpenTask) -> Row:
 
 
 def instance_from(row: Row, tasks: Iterable[Row], inbox: Iterable[Row]) -> Instance:
-    """An instance from its row, with its tags as a dict, and the rows of its open tasks and its inbox."""
-    (
-        key,
-        task_hub,
-        instance_id,
-        execution_id,
-        name,
-        version,
-        status,
-        created_at,
-        updated_at,
-        started,
-        scheduled_at,
-        completed_at,
-        completed,
-        custom_status,
-        tags,
-        parent_instance_id,
-        parent_execution_id,
-        parent_task_id,
-        event_count,
-        clock,
-        trace_context,
-    ) = row
-    return Instance(
-        key=key,
-        task_hub=task_hub,
-        instance_id=instance_id,
-        execution_id=execution_id,
-        name=name,
-        version=version,
-        status=status,
-        created_at=created_at,
-        updated_at=updated_at,
-        started=started,
-        scheduled_at=scheduled_at,
-        completed_at=completed_at,
-        completed=completed,
-        custom_status=custom_status,
-        tags=tags,
-        parent_instance_id=parent_instance_id,
-        parent_execution_id=parent_execution_id,
-        parent_task_id=parent_task_id,
-        event_count=event_count,
-        clock=clock,
-        trace_context=trace_context,
-        open_tasks={task[0]: _task_from(*task) for task in tasks},
-        inbox=[Inbound(key, pb.HistoryEvent.FromString(event), data=event) for key, event in inbox],
-    )
+    """An instance from its row, with its tags as a dict or None, and the rows of its open tasks and its inbox."""
+    open_tasks = {task[0]: _task_from(*task) for task in tasks} if tasks else NO_TASKS
+    waiting = [Inbound(key, pb.HistoryEvent.FromString(event), data=event) for key, event in inbox] if inbox else ()
+    # The columns are in the order of the fields.
+    return Instance(*(*row, open_tasks, waiting))
 
 
 def loaded_from(
@@ -118,18 +73,18 @@ def loaded_from(
     tasks_of, inbox_of, history_of = _by_first(tasks), _by_first(inbox), _by_first(history)
     return [
         LoadedInstance(
-            instance_from(row, tasks_of[row[KEY]], inbox_of[row[KEY]]),
-            [HistoryRow(*one) for one in history_of[row[KEY]]] if row[EVENT_COUNT] <= short else None,
+            instance_from(row, tasks_of.get(row[KEY], ()), inbox_of.get(row[KEY], ())),
+            [HistoryRow(*one) for one in history_of.get(row[KEY], ())] if row[EVENT_COUNT] <= short else None,
         )
         for row in rows
     ]
 
 
-def _by_first(rows: Iterable[Row]) -> defaultdict[int, list[Row]]:
+def _by_first(rows: Iterable[Row]) -> dict[int, list[Row]]:
     """The rest of the rows, by what each begins with."""
-    found: defaultdict[int, list[Row]] = defaultdict(list)
-    for first, *rest in rows:
-        found[first].append(tuple(rest))
+    found: dict[int, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row[0], []).append(row[1:])
     return found
 
 

@@ -34,8 +34,8 @@ def tags_from(text: str) -> dict[str, str]:
 
 
 def with_tags(row: Row) -> Row:
-    """A row of an instance as it was read, with its tags as a dict."""
-    return (*row[:TAGS], tags_from(row[TAGS]), *row[TAGS + 1 :])
+    """A row of an instance as it was read, with its tags as a dict; None for none."""
+    return row if row[TAGS] is None else (*row[:TAGS], tags_from(row[TAGS]), *row[TAGS + 1 :])
 
 
 def tags_include(text: str, wanted: str) -> bool:

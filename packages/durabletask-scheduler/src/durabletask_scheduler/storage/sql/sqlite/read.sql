@@ -24,7 +24,7 @@ WHERE h.name = ?1;
 -- name: instance_by_key
 SELECT
     i.key, h.name, i.instance_id, i.execution_id, i.name, i.version, i.status, i.created_at, i.updated_at,
-    coalesce(s.event, x''), i.scheduled_at, i.completed_at, i.completed, i.custom_status, i.tags,
+    coalesce(s.event, x''), i.scheduled_at, i.completed_at, i.completed, i.custom_status, nullif(i.tags, '{}'),
     i.parent_instance_id, i.parent_execution_id, i.parent_task_id, i.event_count, i.clock, i.trace_context
 FROM instances AS i
 CROSS JOIN task_hubs AS h ON h.key = i.hub
@@ -34,7 +34,7 @@ WHERE i.key = ?;
 -- name: instances_by_id
 SELECT
     i.key, h.name, i.instance_id, i.execution_id, i.name, i.version, i.status, i.created_at, i.updated_at,
-    coalesce(s.event, x''), i.scheduled_at, i.completed_at, i.completed, i.custom_status, i.tags,
+    coalesce(s.event, x''), i.scheduled_at, i.completed_at, i.completed, i.custom_status, nullif(i.tags, '{}'),
     i.parent_instance_id, i.parent_execution_id, i.parent_task_id, i.event_count, i.clock, i.trace_context
 FROM task_hubs AS h
 CROSS JOIN json_each(?2) AS wanted
