@@ -49,7 +49,8 @@ class OrchestrationRun:
     ``observes`` False notes warnings only, for a shell that neither traces nor logs the rest.
     """
 
-    # A worker keeps many runs, and this many attributes would cost each a table of their names.
+    # A worker keeps many runs, and this many attributes would cost each a table of their names. For the same reason
+    # containers that many have no use for are made when they are needed.
     __slots__ = (
         "_awaiting",
         "_broken",
@@ -100,8 +101,8 @@ class OrchestrationRun:
         self.context = RunContext(self)
         self.observes = observes
         self._uuids = 0
-        self._extensions: dict[str, Any] = {}
-        self._observations: list[Observation] = []
+        self._extensions: dict[str, Any] | None = None
+        self._observations: list[Observation] | None = None
         self._past: Sequence[pb.HistoryEvent] = ()
         self._now_of: int | None = None
         self._now = _BEFORE_TIME
@@ -208,6 +209,8 @@ class OrchestrationRun:
 
     def extension(self, name: str) -> Any:
         """The state that feature ``name`` keeps for this run; raises FeatureMissingError without the feature."""
+        if self._extensions is None:
+            self._extensions = {}
         found = self._extensions.get(name)
         if found is None:
             feature = features.require_feature(name, self.options.features)
@@ -220,6 +223,8 @@ class OrchestrationRun:
         """Note something of this turn for the shell; nothing is noted of a replayed past."""
         if self.is_replaying or not (self.observes or kind == WARNING):
             return
+        if self._observations is None:
+            self._observations = []
         if record is None:
             self._observations.append(Observation(kind, message, event=event))
             return
@@ -237,6 +242,9 @@ class OrchestrationRun:
         if self.observes:
             self.observe(STARTED, f"orchestrator {self.name!r}", None, event)
         registration = self.registry.orchestrator(self.name, self.version)
+        if registration is not None:
+            # The same text, but the one that all runs of it share.
+            self.name = registration.name
         refusal = starting.version_refusal(self, registration)
         if refusal is not None:
             self._refuse(refusal)
@@ -284,7 +292,7 @@ class OrchestrationRun:
         """Make the completion action; False if there is one already, which then stands."""
         if self._completion is not None:
             return False
-        for extension in self._extensions.values():
+        for extension in (self._extensions or {}).values():
             extension.before_completion()
         action = pb.OrchestratorAction(id=self.ledger.next_id())
         completion = action.completeOrchestration
@@ -442,8 +450,8 @@ class OrchestrationRun:
                 del carried[:]  # a run that is advanced after its end is asked again
                 carried.extend(self.events.unconsumed())
             actions.append(self._completion)
-        observations, self._observations = self._observations, []
-        return TurnResult(actions, status, observations)
+        observations, self._observations = self._observations, None
+        return TurnResult(actions, status, observations or [])
 
     def _encoded_status(self) -> str | None:
         try:
