@@ -30,6 +30,14 @@ def orchestrator_started(at: int) -> pb.HistoryEvent:
     return event
 
 
+def turn_started(at: int, ctx: Context) -> pb.HistoryEvent:
+    """The OrchestratorStarted of a turn: one event for all that begin at the same time, hence never changed."""
+    started = ctx.turn_started
+    if started is None or started[0] != at:
+        started = ctx.turn_started = (at, orchestrator_started(at))
+    return started[1]
+
+
 def new_event(event_id: int, at: int) -> pb.HistoryEvent:
     """An event of no kind yet, to be filled in.
 

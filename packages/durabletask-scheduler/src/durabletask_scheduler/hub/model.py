@@ -87,12 +87,14 @@ class Context:
         new_key: returns the next unused storage key.
         new_id: returns a new random id, 32 hexadecimal digits (execution ids, completion tokens).
         limits: how much one instance may take.
+        turn_started: the time of the turn that began last, and the event that says so; see ``events.turn_started``.
     """
 
     now: int
     new_key: Callable[[], int]
     new_id: Callable[[], str]
     limits: Limits = Limits()
+    turn_started: tuple[int, pb.HistoryEvent] | None = None
 
 
 class TaskKind(enum.IntEnum):

@@ -78,7 +78,7 @@ def begin_turn(instance: Instance, ctx: Context) -> Turn:
         if entry.timer is not None and entry.timer.due_at > fired:
             fired = entry.timer.due_at
     at = events.next_clock(instance, ctx, at_least=fired + _TIMER_MARGIN if fired else 0)
-    new_events = [events.orchestrator_started(at)]
+    new_events = [events.turn_started(at, ctx)]
     if instance.event_count == 0:
         new_events.append(events.started_event(instance))
     new_events += [entry.event for entry in delivered]
