@@ -206,8 +206,8 @@ CHECKS = (
     Check("Python calls of a step, replayed / warm", cold_to_warm, 5, at_least=True),
     Check("CPU of late steps of a long chain / of early ones", growth_of_cpu, 1.4),
     Check("bytes kept by a step after its chain", kept_by_a_step, 1_400),
-    Check("bytes kept by an orchestration that waits", lambda: kept_by_a_waiting_instance()[0], 4_200),
-    Check("tracked objects of an orchestration that waits", lambda: kept_by_a_waiting_instance()[1], 15),
+    Check("bytes kept by an orchestration that waits", lambda: kept_by_a_waiting_instance()[0], 4_100),
+    Check("tracked objects of an orchestration that waits", lambda: kept_by_a_waiting_instance()[1], 14.5),
 )
 
 
