@@ -11,11 +11,16 @@ T = TypeVar("T")
 
 
 async def bounded(at_once: int, call: Callable[[A], Awaitable[T]], arguments: Iterable[A]) -> list[T]:
-    """The results of ``call`` for all arguments, at most ``at_once`` calls at a time."""
-    slots = asyncio.Semaphore(at_once)
+    """The results of ``call`` for all arguments, at most ``at_once`` calls at a time.
 
-    async def one(argument: A) -> T:
-        async with slots:
-            return await call(argument)
+    As many tasks, and not one for each argument: thousands of those would be garbage that is the suite's own.
+    """
+    results: dict[int, T] = {}
+    numbered = enumerate(arguments)
 
-    return list(await asyncio.gather(*map(one, arguments)))
+    async def work() -> None:
+        for number, argument in numbered:
+            results[number] = await call(argument)
+
+    await asyncio.gather(*(work() for _ in range(at_once)))
+    return [results[number] for number in range(len(results))]

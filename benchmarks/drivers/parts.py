@@ -28,10 +28,10 @@ from google.protobuf.message import Message
 
 from drivers import programs
 from drivers.concurrency import bounded
+from drivers.floor import AT_ONCE
 from drivers.hosts import QUIET
 
 ROUNDS = 5
-AT_ONCE = 128
 NOW = 1_700_000_000_000_000_000
 
 
