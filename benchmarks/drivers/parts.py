@@ -59,7 +59,7 @@ class Laboratory:
         request = pb.CreateInstanceRequest(instanceId=instance_id, name=name)
         request.input.value = str(argument)
         self._since = time.perf_counter()
-        instance = requests.start(None, request, "default", self._context).created[0]
+        instance = next(iter(requests.start(None, request, "default", self._context).created))
         self._lap("hub")
         run = OrchestrationRun(instance_id, self._registry, self._run_options)
         while not run.is_complete:
