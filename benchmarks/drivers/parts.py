@@ -117,7 +117,7 @@ class _PromptService:
         return _nothing_to_cancel
 
     def open_stream(self, rpc: str, *_: object) -> Any:
-        raise NotImplementedError(f"the benchmark opens no stream, but the client asked for {rpc}")
+        raise RuntimeError(f"the client is expected to open no stream, but asked for {rpc}")
 
     open_exchange = open_stream
 
