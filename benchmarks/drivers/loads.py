@@ -15,7 +15,7 @@ from drivers.starts import check
 
 MODULES = ("durabletask", "durabletask.client", "durabletask.worker")
 SECONDS = 600.0
-STEPS_AT_LEAST = 200
+STEPS_AT_LEAST = 1_000
 """Short chains are repeated until this many steps are measured."""
 
 
