@@ -33,18 +33,19 @@ class ClientTracing:
         """
         describe = _DESCRIPTIONS.get(type(request)) if self._emit and spans.is_active() else None
         if describe is None:
-            if isinstance(request, _CARRIERS):
-                _carry(request, trace.get_current_span())
+            _carry(request)
             return None
         name, attributes = describe(request)
         span = self._tracer.start_span(name, kind=SpanKind.PRODUCER, attributes=attributes)
-        if isinstance(request, _CARRIERS):
-            _carry(request, span)
+        _carry(request, span)
         return trace.use_span(span, end_on_exit=True)
 
 
-def _carry(request: Any, span: trace.Span) -> None:
-    context = span.get_span_context()
+def _carry(request: Any, span: trace.Span | None = None) -> None:
+    """Note a span, the caller's current one by default, in a request that can carry it."""
+    if not isinstance(request, _CARRIERS):
+        return
+    context = (trace.get_current_span() if span is None else span).get_span_context()
     if context.is_valid:
         spans.write(request.parentTraceContext, context)
 
