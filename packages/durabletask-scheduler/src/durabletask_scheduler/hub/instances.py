@@ -192,7 +192,8 @@ def append_history(instance: Instance, key: int, encoded: list[bytes], commit: C
 def finish(instance: Instance, completed: pb.HistoryEvent, ctx: Context, commit: Commit) -> None:
     """Make the instance terminal; what it still waits for is dropped, who waits for it is told."""
     close_all_tasks(instance, commit)
-    commit.inbox_removed = added(commit.inbox_removed, *(entry.key for entry in instance.inbox if entry.key))
+    if instance.inbox:
+        commit.inbox_removed = added(commit.inbox_removed, *(entry.key for entry in instance.inbox if entry.key))
     instance.inbox = ()
     instance.specials = 0
     instance.turn = None
