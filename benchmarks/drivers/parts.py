@@ -18,6 +18,7 @@ from durabletask.activities import ActivityOptions, run_activity
 from durabletask.client import AsyncTaskHubGrpcClient
 from durabletask.registry import Registry
 from durabletask.replay import OrchestrationRun, RunOptions
+from durabletask_proto import copying
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_scheduler.aio_channel import InProcessAioChannel
 from durabletask_scheduler.hub import activities, requests, turns, views
@@ -76,9 +77,8 @@ class Laboratory:
         request = views.turn_request(instance, turn, None, item.orchestratorRequest)
         self._lap("hub")
         result = run.advance(request.newEvents)
-        response = pb.OrchestratorResponse(
-            instanceId=instance.instance_id, actions=result.actions, completionToken=turn.token
-        )
+        response = pb.OrchestratorResponse(instanceId=instance.instance_id, completionToken=turn.token)
+        copying.copy_all(result.actions, response.actions)
         self._lap("worker")
         commit = turns.complete_turn(instance, response, self._context)
         self._lap("hub")

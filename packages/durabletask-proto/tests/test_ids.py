@@ -5,7 +5,7 @@ import threading
 import uuid
 
 import pytest
-from durabletask._client.ids import random_id, random_uuid
+from durabletask_proto.ids import random_id, random_uuid
 
 
 def test_an_id_has_32_hexadecimal_digits() -> None:

@@ -1,4 +1,4 @@
-"""Random ids for what clients ask for."""
+"""Random ids, in the form that instances, executions and completion tokens of our schedulers have."""
 
 import os
 

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from durabletask_proto.ids import random_id
 from google.protobuf.message import Message as ProtoMessage
 
 from durabletask_scheduler.alarms import Alarms
@@ -30,7 +31,6 @@ from durabletask_scheduler.hub import delivery, views
 from durabletask_scheduler.hub.entity_ids import is_entity
 from durabletask_scheduler.hub.model import Commit, Context, HubError, Message
 from durabletask_scheduler.hub.times import MILLISECOND, SECOND
-from durabletask_scheduler.ids import Ids
 from durabletask_scheduler.instances import Entry, Instances, Name
 from durabletask_scheduler.limits import ServiceOptions
 from durabletask_scheduler.linger import Linger
@@ -89,11 +89,10 @@ class Engine:
         # Entities may do I/O, turns may not: whether it pays to wait for the ones says nothing about the others.
         self._turn_linger, self._batch_linger = Linger(), Linger()
         self._company = Chances()
-        self._ids = Ids()
         self._hand_out_turns = Command(self.desk.hand_out_turns)
         self._hand_out_after_write = Command(self.desk.hand_out_after_write)
         self.now = 0
-        self.context = Context(now=0, new_key=self._new_key, new_id=self._ids.next, limits=options.limits)
+        self.context = Context(now=0, new_key=self._new_key, new_id=random_id, limits=options.limits)
 
     # -- life cycle ---------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic
 
+from durabletask_proto import copying
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask_scheduler.dispatch import AnyHolder, Kind, LeaseOf, Stream, WorkOf
-from durabletask_scheduler.hub.events import copy_all
 
 
 class Leases(Generic[AnyHolder]):
@@ -78,7 +78,7 @@ def put_together(chunks: Sequence[pb.OrchestratorResponse], last: pb.Orchestrato
     whole.CopyFrom(last)
     del whole.actions[:]
     for part in (*chunks, last):
-        copy_all(part.actions, whole.actions)
+        copying.copy_all(part.actions, whole.actions)
         if part.HasField("orchestrationTraceContext"):
             whole.orchestrationTraceContext.CopyFrom(part.orchestrationTraceContext)
     if chunks[0].HasField("numEventsProcessed"):

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
+from durabletask_proto import copying
 from durabletask_proto import scheduler_additions_pb2 as additions_pb
 
 from durabletask._client.calls import Call, unchanged
@@ -74,8 +75,10 @@ class BulkStart:
         """One call after the other; tell how it ended with ``answered`` or ``refused`` before the next."""
         for part in self._split():
             self._part = part
-            requests: list[Any] = [self._calls[index].request for index in part]
-            yield Call("StartInstances", additions_pb.StartInstancesRequest(requests=requests), unchanged)
+            starts: list[Any] = [self._calls[index].request for index in part]
+            request = additions_pb.StartInstancesRequest()
+            copying.copy_all(starts, request.requests)
+            yield Call("StartInstances", request, unchanged)
 
     def answered(self, response: additions_pb.StartInstancesResponse) -> None:
         errors = {self._part[refusal.index]: _error(refusal) for refusal in response.refusals}

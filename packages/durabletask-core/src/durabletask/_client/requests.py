@@ -9,11 +9,11 @@ from typing import Any
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import scheduler_additions_pb2 as additions_pb
+from durabletask_proto.ids import random_id, random_uuid
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
-from durabletask._client.ids import random_id, random_uuid
 from durabletask._client.models import EntityQuery, NewOrchestration, OrchestrationQuery, OrchestrationStatus
 from durabletask.serialization import DataConverter
 from durabletask.task import get_name

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from durabletask_proto import copying, warm
 from durabletask_proto import orchestrator_service_pb2 as pb
-from durabletask_proto import warm
 
 from durabletask._worker.items import ORCHESTRATION, Item
 from durabletask._worker.ledger import Ledger
@@ -163,10 +163,7 @@ class Turns:
 
 def _response(request: pb.OrchestratorRequest, instance_id: str, result: Result, token: str) -> pb.OrchestratorResponse:
     response = pb.OrchestratorResponse(instanceId=instance_id, completionToken=token)
-    # To extend by messages is to serialize and parse each.
-    add = response.actions.add
-    for action in result.actions:
-        add().CopyFrom(action)
+    copying.copy_all(result.actions, response.actions)
     if result.custom_status is not None:
         response.customStatus.value = result.custom_status
     if request.HasField("orchestrationTraceContext"):

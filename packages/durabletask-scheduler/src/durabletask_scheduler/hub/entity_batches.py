@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from durabletask_proto import copying, warm
 from durabletask_proto import orchestrator_service_pb2 as pb
-from durabletask_proto import warm
 
 from durabletask_scheduler.hub import checks, entity_ids, entity_queue, events, failures, instances, times
 from durabletask_scheduler.hub.entity_model import Batch, Entity, Queued, Sender
@@ -64,7 +64,7 @@ def batch_request(
     request = pb.EntityRequest() if request is None else request
     request.instanceId = entity.instance_id
     request.executionId = entity.execution_id if warm_token is None else warm.ENTITY_BASE + warm_token
-    events.copy_all([entry.event for entry in batch.operations], request.operationRequests)
+    copying.copy_all([entry.event for entry in batch.operations], request.operationRequests)
     if warm_token is None and entity.state is not None:
         request.entityState.value = entity.state
     return request

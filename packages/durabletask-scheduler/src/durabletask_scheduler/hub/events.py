@@ -7,7 +7,6 @@ missing eventId reads as 0, which is a real action's id (protocol, history event
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.message import Message
@@ -16,12 +15,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from durabletask_scheduler.hub.model import Context, Instance, OpenTask
 from durabletask_scheduler.hub.times import SECOND, to_timestamp
 
-if TYPE_CHECKING:
-    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
-
 NO_ID = -1
-
-AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
 def orchestrator_started(at: int) -> pb.HistoryEvent:
@@ -54,13 +48,6 @@ def copy_fields(source: Message, target: Message, *names: str) -> None:
     for name in names:
         if source.HasField(name):
             getattr(target, name).CopyFrom(getattr(source, name))
-
-
-def copy_all(sources: Iterable[AnyMessage], target: RepeatedCompositeFieldContainer[AnyMessage]) -> None:
-    """Append copies of messages; ``extend`` would serialize and parse each: a millisecond for a megabyte."""
-    add = target.add
-    for source in sources:
-        add().CopyFrom(source)
 
 
 def event_raised(at: int, name: str, data: StringValue | None) -> pb.HistoryEvent:

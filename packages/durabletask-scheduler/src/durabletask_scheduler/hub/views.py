@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from durabletask_proto import copying
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 
-from durabletask_scheduler.hub.events import copy_all
 from durabletask_scheduler.hub.model import HistoryRow, Instance, Turn
 from durabletask_scheduler.hub.times import SECOND
 
@@ -150,10 +150,10 @@ def turn_request(
     request = pb.OrchestratorRequest() if request is None else request
     request.instanceId = instance.instance_id
     request.executionId.value = instance.execution_id
-    copy_all(turn.events, request.newEvents)
+    copying.copy_all(turn.events, request.newEvents)
     request.entityParameters.CopyFrom(_ENTITY_PARAMETERS)
     if past_rows:
-        copy_all(past_events(instance, past_rows), request.pastEvents)
+        copying.copy_all(past_events(instance, past_rows), request.pastEvents)
     if instance.trace_context:
         request.orchestrationTraceContext.ParseFromString(instance.trace_context)
     return request
