@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,7 @@ class Deployment:
         blocking: threads that may wait for an orchestration at once.
         pids: processes of the database server, whose CPU counts too.
         bound: orchestrations that the worker and the scheduler keep in memory; 0 leaves them their defaults.
+        one_core: keeps this process on one core: ours by ``OneCore``, others for good.
     """
 
     scheduler: str
@@ -52,6 +54,7 @@ class Deployment:
     blocking: int = 64
     pids: Sequence[int] = ()
     bound: int = 0
+    one_core: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Deployment:
@@ -93,7 +96,7 @@ class Host:
 @contextmanager
 def open_host(deployment: Deployment, folder: Path, *, warm_up: bool = True) -> Iterator[Host]:
     """Start the scheduler and a worker; a few orchestrations have run when this returns."""
-    with _SCHEDULERS[deployment.scheduler](deployment, folder) as ends:
+    with _cores(deployment), _SCHEDULERS[deployment.scheduler](deployment, folder) as ends:
         client = TaskHubGrpcClient(**ends.options(), logger=QUIET)
         worker = new_worker(ends, deployment.bound)
         worker.start()
@@ -105,6 +108,20 @@ def open_host(deployment: Deployment, folder: Path, *, warm_up: bool = True) -> 
         finally:
             worker.stop()
             client.close()
+
+
+@contextmanager
+def _cores(deployment: Deployment) -> Iterator[None]:
+    if not deployment.one_core:
+        yield
+    elif deployment.scheduler == "official":
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        yield
+    else:
+        from durabletask_scheduler.cores import OneCore
+
+        with OneCore():
+            yield
 
 
 def new_worker(ends: Ends, bound: int = 0) -> TaskHubGrpcWorker:

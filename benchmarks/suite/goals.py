@@ -47,6 +47,7 @@ class Verdict:
 
 
 FULL, NORMAL, GRPC, POSTGRES = "ours-inproc-full", "ours-inproc-normal", "ours-grpc-full", "ours-inproc-pg"
+ONE_CORE_FULL, ONE_CORE_NORMAL = "ours-onecore-full", "ours-onecore-normal"
 DT, DT_OURS, DBOS, DBOS_POSTGRES = "dt", "dt-on-ours", "dbos", "dbos-pg"
 
 
@@ -72,6 +73,17 @@ def growth(workload: str, system: str, early: str, late: str, limit: float) -> G
         lambda figure: figure(workload, system, late) / figure(workload, system, early),
         limit,
         at_least=False,
+    )
+
+
+def above_three_fsyncs(system: str) -> Goal:
+    return Goal(
+        "W4",
+        f"p50 above three fsyncs: {system}",
+        lambda figure: figure("W4", system, "p50_ms") - 3 * figure("L", "limits", "fsync_us") / 1e3,
+        0.7,
+        at_least=False,
+        unit="ms",
     )
 
 
@@ -114,15 +126,10 @@ GOALS: tuple[Goal, ...] = (
     within("W3", "two_ms", NORMAL, 3, "ms"),
     faster("W3", "per_s@1000", DT_OURS, DT, 1.5),
     within("W4", "p50_ms", NORMAL, 1, "ms"),
+    within("W4", "p50_ms", ONE_CORE_NORMAL, 1, "ms"),
     within("W4", "p99_ms", NORMAL, 3, "ms"),
-    Goal(
-        "W4",
-        "p50 above three fsyncs: ours-inproc-full",
-        lambda figure: figure("W4", FULL, "p50_ms") - 3 * figure("L", "limits", "fsync_us") / 1e3,
-        0.7,
-        at_least=False,
-        unit="ms",
-    ),
+    above_three_fsyncs(FULL),
+    above_three_fsyncs(ONE_CORE_FULL),
     faster("W5", "per_s@1", NORMAL, DT, 8),
     faster("W5", "per_s@serial", FULL, DT, 3),
     Goal(

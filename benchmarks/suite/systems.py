@@ -50,8 +50,8 @@ def _ours(name: str, title: str, note: str, *, only_full: bool = False, **option
     return System(name, title, "drivers.family", options, None, note, only_full)
 
 
-def _official(name: str, title: str, note: str, **options: Any) -> System:
-    return System(name, title, "drivers.family", options, OFFICIAL_SDK, note)
+def _official(name: str, title: str, note: str, *, only_full: bool = False, **options: Any) -> System:
+    return System(name, title, "drivers.family", options, OFFICIAL_SDK, note, only_full)
 
 
 SYSTEMS: tuple[System, ...] = (
@@ -69,6 +69,23 @@ SYSTEMS: tuple[System, ...] = (
         "the same without a file",
         scheduler="embedded",
         database=":memory:",
+        only_full=True,
+    ),
+    _ours(
+        "ours-onecore-full",
+        "in process FULL, OneCore",
+        "as in process FULL; the program keeps itself on one core while that is faster",
+        scheduler="embedded",
+        one_core=True,
+        only_full=True,
+    ),
+    _ours(
+        "ours-onecore-normal",
+        "in process NORMAL, OneCore",
+        "the same at synchronous=NORMAL",
+        scheduler="embedded",
+        synchronous="NORMAL",
+        one_core=True,
         only_full=True,
     ),
     _ours(
@@ -100,6 +117,15 @@ SYSTEMS: tuple[System, ...] = (
         "dt",
         "the official SDK 1.12.0 on its own in-memory backend, all in one process over gRPC",
         scheduler="official",
+        **OFFICIAL_CALLS,
+    ),
+    _official(
+        "dt-onecore",
+        "dt on one core",
+        "the official SDK 1.12.0 on its own backend, its process bound to one core",
+        only_full=True,
+        scheduler="official",
+        one_core=True,
         **OFFICIAL_CALLS,
     ),
     _official(

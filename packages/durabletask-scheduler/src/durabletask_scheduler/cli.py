@@ -26,6 +26,7 @@ PROGRAM = "durabletask-scheduler"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 SYNCHRONOUS = ("full", "normal", "off")
+CORES = ("one", "all")
 _UNITS = {"K": 1024, "M": 1024 * 1024}
 _MOST = 2**31
 STOP_SECONDS = 10.0
@@ -123,6 +124,13 @@ def _add_serve(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -
         type=_count,
         metavar="N",
     )
+    option(
+        "--cores",
+        "CORES",
+        "one",
+        "one: keep to one core of the machine while that is faster (Linux); all: never",
+        type=_OneOf(CORES),
+    )
     hubs = environment.get("DURABLETASK_SCHEDULER_TASK_HUBS", "default")
     serve.add_argument(
         "--task-hub",
@@ -187,6 +195,7 @@ class _OneOf:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from durabletask_scheduler.cores import SERVER, OneCore
     from durabletask_scheduler.hub.model import Limits
     from durabletask_scheduler.logs import configure
     from durabletask_scheduler.scheduler import Scheduler
@@ -210,9 +219,12 @@ def _serve(options: argparse.Namespace) -> int:
             limits=Limits(history_events=options.max_history_events), on_failure=signals.give_up
         ),
     )
+    cores = OneCore(SERVER)
     try:
         if not _start(scheduler, signals):
             return 0
+        if options.cores == "one":
+            cores.start()
         port = scheduler.serve(options.host, options.port, security=security)
         if security.is_open(options.host):
             logger.warning(
@@ -230,6 +242,7 @@ def _serve(options: argparse.Namespace) -> int:
         asked_to = signals.wait()
         logger.info("stopping")
     finally:
+        cores.stop()
         scheduler.stop(STOP_SECONDS)
     return 0 if asked_to else 1
 

@@ -1,0 +1,321 @@
+"""Keeping the process on one core while that is faster."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from durabletask_scheduler.cores import BUSY_SECONDS, IDLE_SECONDS, PROGRAM, SERVER, CoreRules, LinuxMachine, OneCore
+
+SECONDS = 20
+needs_cores = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="this machine has one core for us, or cannot tell a process which to use",
+)
+
+
+class FakeMachine:
+    """A machine of three cores whose time passes when a test says so."""
+
+    def __init__(self, refuses=False):
+        self.now, self.own = 100.0, 7.0
+        self.cores = {0: 50.0, 1: 20.0, 2: 90.0}
+        self.runs_on = frozenset(self.cores)
+        self.refuses = refuses
+        self.readings = 0
+
+    def clock(self):
+        return self.now
+
+    def used(self):
+        return self.own
+
+    def busy(self):
+        self.readings += 1
+        return dict(self.cores)
+
+    def run_on(self, allowed):
+        if self.refuses:
+            raise PermissionError("not allowed")
+        self.runs_on = frozenset(allowed)
+
+    def pass_time(self, seconds, load, **others):
+        """This process takes ``load`` of what passes, others what ``core_N`` says of that core."""
+        self.now += seconds
+        self.own += seconds * load
+        for core in self.runs_on:
+            self.cores[core] += seconds * load / len(self.runs_on)
+        for name, share in others.items():
+            self.cores[int(name[-1])] += seconds * share
+
+
+def rules_of(machine, enough=PROGRAM, chance=0.0):
+    return CoreRules(machine, frozenset(machine.cores), enough, lambda: chance)
+
+
+def held(machine, load=0.5, enough=PROGRAM, **others):
+    """Rules that hold a core after their first look."""
+    rules = rules_of(machine, enough)
+    machine.pass_time(0.1, load, **others)
+    rules.look()
+    assert rules.held is not None and machine.runs_on == {rules.held}
+    return rules
+
+
+def test_the_first_look_takes_the_core_that_others_leave_alone():
+    machine = FakeMachine()
+    assert held(machine, core_0=0.6, core_1=0.3, core_2=0.1).held == 2
+
+
+def test_how_long_cores_have_worked_before_does_not_matter():
+    machine = FakeMachine()
+    machine.cores[2] = 1e9
+    assert held(machine, core_0=0.2, core_1=0.2).held == 2
+
+
+@pytest.mark.parametrize("enough", [PROGRAM, SERVER])
+def test_a_process_that_fills_its_core_is_given_all(enough):
+    machine = FakeMachine()
+    rules = held(machine, enough=enough)
+    machine.pass_time(0.1, 0.92)
+    rules.look()
+    assert rules.held is not None
+    machine.pass_time(0.1, 0.97)
+    rules.look()
+    assert rules.held is None and machine.runs_on == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("enough", "load", "keeps_all"),
+    [
+        (PROGRAM, 1.7, True),
+        (PROGRAM, 1.26, True),
+        (PROGRAM, 1.2, False),
+        (PROGRAM, 0.0, False),
+        (SERVER, 1.0, True),
+        (SERVER, 0.9, True),
+        (SERVER, 0.85, False),
+    ],
+)
+def test_it_keeps_all_while_it_uses_enough_of_them(enough, load, keeps_all):
+    machine = FakeMachine()
+    rules = held(machine, enough=enough)
+    machine.pass_time(0.1, 1.0)
+    rules.look()
+    for _ in range(3):
+        machine.pass_time(0.1, load)
+        rules.look()
+        assert (rules.held is None) is keeps_all
+
+
+def test_after_a_try_in_vain_the_next_comes_two_seconds_later():
+    machine = FakeMachine()
+    rules = held(machine, load=1.0)
+    tried = []
+    for _ in range(65):
+        machine.pass_time(0.1, 1.0)
+        rules.look()
+        tried.append(rules.held is None)
+    assert tried.count(True) == 4
+    assert not any(first and second for first, second in itertools.pairwise(tried))
+
+
+def test_looks_are_rarer_while_nothing_happens():
+    machine = FakeMachine()
+    rules = held(machine)
+    machine.pass_time(0.1, 0.3)
+    assert rules.look() == BUSY_SECONDS
+    machine.pass_time(0.1, 0.01)
+    assert rules.look() == IDLE_SECONDS
+    machine.pass_time(0.5, 0.3)
+    assert rules.look() == BUSY_SECONDS
+
+
+def test_it_leaves_a_core_that_others_take():
+    machine = FakeMachine()
+    rules = held(machine, core_0=0.5, core_1=0.5)
+    machine.pass_time(1.0, 0.4, core_2=0.6, core_1=0.1, core_0=0.4)
+    rules.look()
+    assert rules.held == 1
+
+
+def test_it_stays_where_no_other_core_is_much_better():
+    machine = FakeMachine()
+    rules = held(machine, core_0=0.5, core_1=0.5)
+    machine.pass_time(1.0, 0.4, core_2=0.6, core_1=0.4, core_0=0.4)
+    rules.look()
+    assert rules.held == 2
+
+
+def test_its_own_work_does_not_drive_it_away():
+    machine = FakeMachine()
+    rules = held(machine)
+    first = rules.held
+    for _ in range(5):
+        machine.pass_time(1.0, 0.85)
+        rules.look()
+    assert rules.held == first
+
+
+def test_of_two_processes_that_disturb_each_other_one_may_stay():
+    machine = FakeMachine()
+    rules = rules_of(machine, chance=0.7)
+    machine.pass_time(0.1, 0.5, core_0=0.5, core_1=0.5)
+    rules.look()
+    machine.pass_time(1.0, 0.4, core_2=0.6)
+    rules.look()
+    assert rules.held == 2
+
+
+def test_what_a_core_did_before_the_process_came_is_not_held_against_it():
+    machine = FakeMachine()
+    rules = held(machine, core_0=0.5, core_1=0.5)
+    machine.pass_time(1.0, 0.4, core_2=0.9)
+    rules.look()
+    moved_to = rules.held
+    assert moved_to in (0, 1)
+    machine.pass_time(1.0, 0.4)
+    rules.look()
+    assert rules.held == moved_to
+
+
+def test_the_cores_are_asked_about_once_a_second_at_most():
+    machine = FakeMachine()
+    rules = held(machine)
+    before = machine.readings
+    for _ in range(30):
+        machine.pass_time(0.1, 0.5)
+        rules.look()
+    assert 2 <= machine.readings - before <= 3
+
+
+def test_the_end_gives_everything_back():
+    machine = FakeMachine()
+    rules = held(machine)
+    rules.end()
+    assert machine.runs_on == {0, 1, 2}
+
+
+def test_a_refusal_of_the_system_is_the_callers():
+    machine = FakeMachine(refuses=True)
+    rules = rules_of(machine)
+    machine.pass_time(0.1, 0.5)
+    with pytest.raises(PermissionError):
+        rules.look()
+
+
+@needs_cores
+def test_every_thread_is_moved_and_new_ones_follow():
+    allowed = os.sched_getaffinity(0)
+    end = threading.Event()
+    seen = {}
+
+    def wait_for_the_end(name):
+        seen[name] = threading.get_native_id()
+        end.wait(SECONDS)
+
+    first = threading.Thread(target=wait_for_the_end, args=("first",))
+    second = threading.Thread(target=wait_for_the_end, args=("second",))
+    core = min(allowed)
+    try:
+        first.start()
+        LinuxMachine().run_on({core})
+        second.start()
+        wait_until(lambda: len(seen) == 2)
+        assert [os.sched_getaffinity(thread) for thread in (0, seen["first"], seen["second"])] == [{core}] * 3
+        LinuxMachine().run_on(allowed)
+        assert [os.sched_getaffinity(thread) for thread in (0, seen["first"], seen["second"])] == [allowed] * 3
+    finally:
+        LinuxMachine().run_on(allowed)
+        end.set()
+        first.join(SECONDS)
+        second.join(SECONDS)
+
+
+@needs_cores
+def test_the_machine_tells_how_long_each_core_has_worked():
+    machine = LinuxMachine()
+    before, used = machine.busy(), machine.used()
+    assert set(before) >= os.sched_getaffinity(0)
+    while machine.used() < used + 0.2:
+        sum(range(1000))
+    after = machine.busy()
+    assert sum(after.values()) - sum(before.values()) >= 0.1
+    assert all(after[core] >= before[core] for core in before)
+
+
+@needs_cores
+def test_a_program_is_kept_on_one_core_until_it_stops_that():
+    allowed = os.sched_getaffinity(0)
+    one_core = OneCore()
+    with one_core:
+        assert one_core.start(), "a second start is none"
+        wait_until(lambda: len(os.sched_getaffinity(0)) == 1)
+    assert os.sched_getaffinity(0) == allowed
+    one_core.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name == "durabletask-cores"]
+
+
+@needs_cores
+def test_a_system_that_refuses_is_reported_and_left_alone(monkeypatch, caplog):
+    def refuse(*_):
+        raise PermissionError("the sandbox allows no such call")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    with caplog.at_level(logging.WARNING, "durabletask_scheduler.cores"), OneCore():
+        wait_until(lambda: caplog.records)
+    assert "the sandbox allows no such call" in caplog.text
+
+
+@pytest.mark.parametrize("reason", ["one core", "another system", "no interpreter lock"])
+def test_where_it_has_no_effect_it_says_so(monkeypatch, reason):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    if reason == "one core":
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+    elif reason == "another system":
+        monkeypatch.setattr(sys, "platform", "darwin")
+    else:
+        monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    with OneCore() as one_core:
+        assert not one_core.start()
+
+
+@needs_cores
+@pytest.mark.processes
+@pytest.mark.parametrize(("arguments", "is_kept"), [((), True), (("--cores", "all"), False)])
+def test_serve_keeps_to_one_core_unless_told_otherwise(tmp_path, arguments, is_kept):
+    command = [sys.executable, "-m", "durabletask_scheduler", "serve", "--port", "0", "--db", ":memory:", *arguments]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        assert "ready on" in process.stdout.readline()
+        allowed = os.sched_getaffinity(0)
+        if is_kept:
+            wait_until(lambda: all(len(cores) == 1 for cores in thread_cores(process.pid)))
+        else:
+            # Ten times as long as it is until the first look of one that keeps to a core.
+            until = time.monotonic() + 10 * BUSY_SECONDS
+            while time.monotonic() < until:
+                assert set(thread_cores(process.pid)) == {frozenset(allowed)}
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def thread_cores(pid):
+    return [frozenset(os.sched_getaffinity(int(thread))) for thread in os.listdir(f"/proc/{pid}/task")]
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.01)
