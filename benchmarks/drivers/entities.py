@@ -25,7 +25,7 @@ LOOK_AGAIN = 0.005
 
 
 def signals(deployment: Deployment, request: Request) -> Figures:
-    """N signals to one entity, one by one and at once, and to a hundred; until all of them show in the states."""
+    """N signals to one entity and to a hundred, one by one and at once; until all of them show in the states."""
     package = _entities()
     count, many = request.parameters["count"], request.parameters["entities"]
     with open_host(deployment, request.folder) as host, _entity_worker(host) as worker:
@@ -33,7 +33,8 @@ def signals(deployment: Deployment, request: Request) -> Figures:
         worker.start()
         _require_entities(host, package)
         return {
-            **_one_by_one(host, package, count),
+            **_one_by_one(host, package, count, 1, "@serial"),
+            **_one_by_one(host, package, count, many, f"@serial-{many}"),
             **asyncio.run(_at_once(host, package, count, 1)),
             **asyncio.run(_at_once(host, package, count, many)),
         }
@@ -105,13 +106,13 @@ def _require_entities(host: Host, package: ModuleType) -> None:
         raise
 
 
-def _one_by_one(host: Host, package: ModuleType, count: int) -> Figures:
-    entity = package.EntityInstanceId(NAME, "serial")
+def _one_by_one(host: Host, package: ModuleType, count: int, many: int, suffix: str) -> Figures:
+    ids = [package.EntityInstanceId(NAME, f"serial-{many}-{number}") for number in range(many)]
     with host.meter() as measured:
-        for _ in range(count):
-            host.client.signal_entity(entity, OPERATION, 1)
-        _wait_until(lambda: _total(host.client.get_entity(entity)) == count)
-    return measured.per(count, "@serial")
+        for number in range(count):
+            host.client.signal_entity(ids[number % many], OPERATION, 1)
+        _wait_until(lambda: sum(_total(host.client.get_entity(entity)) for entity in ids) == count)
+    return measured.per(count, suffix)
 
 
 async def _at_once(host: Host, package: ModuleType, count: int, many: int) -> Figures:

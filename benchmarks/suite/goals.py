@@ -76,6 +76,16 @@ def growth(workload: str, system: str, early: str, late: str, limit: float) -> G
     )
 
 
+def not_slower(workload: str, system: str, metric: str, other: str) -> Goal:
+    """A rate of the same system under other circumstances, as a multiple of the usual one."""
+    return Goal(
+        workload,
+        f"{metric} to {other}: {system}",
+        lambda figure: figure(workload, system, metric) / figure(workload, system, other),
+        1,
+    )
+
+
 def above_three_fsyncs(system: str) -> Goal:
     return Goal(
         "W4",
@@ -132,12 +142,9 @@ GOALS: tuple[Goal, ...] = (
     above_three_fsyncs(ONE_CORE_FULL),
     faster("W5", "per_s@1", NORMAL, DT, 8),
     faster("W5", "per_s@serial", FULL, DT, 3),
-    Goal(
-        "W5",
-        "100 entities to 1: ours-inproc-normal",
-        lambda figure: figure("W5", NORMAL, "per_s@100") / figure("W5", NORMAL, "per_s@1"),
-        1,
-    ),
+    not_slower("W5", FULL, "per_s@serial-100", "per_s@serial"),
+    not_slower("W5", NORMAL, "per_s@serial-100", "per_s@serial"),
+    not_slower("W5", NORMAL, "per_s@100", "per_s@1"),
     within("W6", "above_s", FULL, 0.4, "s"),
     within("W6", "threads", FULL, 10, ""),
     within("W7", "kib", FULL, 4, "KiB"),

@@ -190,6 +190,7 @@ WORKLOADS: tuple[Workload, ...] = (
         title="signals to entities",
         metrics=(
             _rate("per_s@serial", "one by one, one entity"),
+            _rate("per_s@serial-100", "one by one, 100 entities"),
             _rate("per_s@1", "concurrent, one entity"),
             _rate("per_s@100", "concurrent, 100 entities"),
         ),
