@@ -220,12 +220,14 @@ def test_stopping_waits_for_a_process_and_then_ends_it(task_hub: Any, tmp_path: 
 
 KILLED_WORKER = """
 import sys
+import threading
 import process_activities
 from durabletask.worker import TaskHubGrpcWorker
 if __name__ == "__main__":
     worker = TaskHubGrpcWorker(host_address=sys.argv[1])
     worker.add_activity(process_activities.ignore_termination, process=True)
     worker.start()
+    threading.Event().wait()
 """
 
 

@@ -95,7 +95,7 @@ class SqliteStorage(QueriedStorage):
 
     def load_many(self, task_hub: str, instance_ids: Sequence[str], *, short: int) -> list[LoadedInstance]:
         with self._snapshot() as connection:
-            wanted = (task_hub, json.dumps(list(instance_ids)))
+            wanted = (json.dumps(list(instance_ids)), task_hub)
             rows = connection.execute(_READ["instances_by_id"], wanted).fetchall()
             if not rows:
                 return []
@@ -112,7 +112,7 @@ class SqliteStorage(QueriedStorage):
     def existing(self, task_hub: str, instance_ids: Sequence[str]) -> set[str]:
         if not instance_ids:
             return set()
-        return {row[0] for row in self._rows("existing", (task_hub, json.dumps(list(instance_ids))))}
+        return {row[0] for row in self._rows("existing", (json.dumps(list(instance_ids)), task_hub))}
 
     def history(self, key: int) -> list[HistoryRow]:
         return [HistoryRow(*row) for row in self._rows("history", (key,))]

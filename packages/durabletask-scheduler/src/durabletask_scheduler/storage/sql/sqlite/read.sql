@@ -17,9 +17,9 @@ SELECT i.key FROM task_hubs AS h CROSS JOIN instances AS i ON i.hub = h.key WHER
 -- name: existing
 SELECT i.instance_id
 FROM task_hubs AS h
-CROSS JOIN json_each(?2) AS wanted
+CROSS JOIN json_each(?) AS wanted
 CROSS JOIN instances AS i ON i.hub = h.key AND i.instance_id = wanted.value
-WHERE h.name = ?1;
+WHERE h.name = ?;
 
 -- name: instance_by_key
 SELECT
@@ -37,10 +37,10 @@ SELECT
     coalesce(s.event, x''), i.scheduled_at, i.completed_at, i.completed, i.custom_status, nullif(i.tags, '{}'),
     i.parent_instance_id, i.parent_execution_id, i.parent_task_id, i.event_count, i.clock, i.trace_context
 FROM task_hubs AS h
-CROSS JOIN json_each(?2) AS wanted
+CROSS JOIN json_each(?) AS wanted
 CROSS JOIN instances AS i ON i.hub = h.key AND i.instance_id = wanted.value
 LEFT JOIN started_events AS s ON s.instance_key = i.key
-WHERE h.name = ?1;
+WHERE h.name = ?;
 
 -- name: open_tasks_of_many
 SELECT t.instance_key, t.key, t.kind, t.task_id, t.history_key, t.due_at, t.target
