@@ -262,14 +262,14 @@ class Engine:
     @property
     def turns_out(self) -> int:
         """How many turns and batches have left since the last write and are not answered."""
-        return self.desk.turns_out + self.desk.entities.batches_out
+        return self.desk.turns_out + self.desk.batches_out
 
     @property
     def answers_come_by_themselves(self) -> bool:
         return self.desk.answers_come_by_themselves
 
     def _under_way(self) -> UnderWay:
-        turns, activities = self.desk.in_flight()
+        turns, activities = self.desk.streams.in_flight()
         return UnderWay(turns, activities, len(self.waiters))
 
     def do(self, action: Run) -> None:
@@ -405,7 +405,7 @@ class Engine:
         for reply, _ in self._group.after:
             send_reply(reply, None, error)
         self.waiters.fail_all(error)
-        self.desk.close_streams()
+        self.desk.streams.close()
         for command in (*self._taken, *self.shifts.gathered(sys.maxsize)):
             if command.reply is not None:
                 send_reply(command.reply, None, error)

@@ -22,7 +22,6 @@ from durabletask_scheduler.hub.entity_model import EntityChanges
 from durabletask_scheduler.hub.model import Commit, Message
 from durabletask_scheduler.instances import Name
 from durabletask_scheduler.leases import Leases
-from durabletask_scheduler.limits import USUAL_RECEIVE_BYTES
 from durabletask_scheduler.storage import StorageError
 
 if TYPE_CHECKING:
@@ -37,14 +36,25 @@ _LONG_STATE = 4_096
 
 
 class EntityDesk:
-    """Belongs to the engine."""
+    """Belongs to the engine.
 
-    def __init__(self, engine: Engine, dispatcher: Dispatcher, send: Callable[[Stream, ProtoMessage], None]) -> None:
+    Args:
+        leases: those on batches.
+        send: sends a work item on a stream; does not raise.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        dispatcher: Dispatcher,
+        leases: Leases[EntityEntry],
+        send: Callable[[Stream, ProtoMessage], None],
+    ) -> None:
         self._engine = engine
         self._dispatcher = dispatcher
+        self._leases = leases
         self._send = send
         self._entities = Entities(engine.storage, max_idle=engine.options.idle_instances)
-        self._leases: Leases[EntityEntry] = Leases()
         self._touched: dict[EntityEntry, None] = {}
         self._ready: dict[EntityEntry, None] = {}
         self._late: list[BatchWork] = []
@@ -231,19 +241,6 @@ class EntityDesk:
         self._touched[entry] = None
         self._send(stream, item)
 
-    @property
-    def batches_out(self) -> int:
-        """How many batches have left since the last write and are not answered."""
-        return self._leases.turns_out
-
-    @property
-    def answers_come_by_themselves(self) -> bool:
-        return self._leases.answers_come_by_themselves
-
-    def batches_left_behind(self) -> None:
-        """A write begins."""
-        self._leases.turns_left_behind()
-
     # -- leases -------------------------------------------------------------------------------
 
     def lose(self, lease: BatchLease) -> None:
@@ -260,18 +257,14 @@ class EntityDesk:
         size = 0 if lease.void or batch is None else entity_batches.batch_request(entity, batch).ByteSize()
         if lease.warm and entity.state is not None:
             size -= len(entity.state.encode())
-        if batch is None or size <= USUAL_RECEIVE_BYTES:
-            self.lose(lease)
-            return
-        entry.losses += 1
-        if entry.losses < self._engine.options.worker_losses:
+        if batch is None or not undeliverable.lost_too_often(entry, size, self._engine.options.worker_losses):
             self.lose(lease)
         elif self._end(lease):
             self._commit(lease, undeliverable.batch_failed(entity, batch, size, entry.losses))
 
     def abandon(self, task_hub: str, token: str) -> None:
         """The worker gives a batch back. It is delivered again after a pause, elsewhere if possible."""
-        lease = self._leases.find(Kind.BATCH, task_hub, token)
+        lease = self._leases.find(task_hub, token)
         if lease is None:
             return
         if not lease.stream.open:
@@ -282,7 +275,7 @@ class EntityDesk:
 
     def complete(self, task_hub: str, result: pb.EntityBatchResult) -> None:
         """Commit the answer to a batch; one that no longer counts is ignored."""
-        lease = self._leases.find(Kind.BATCH, task_hub, result.completionToken)
+        lease = self._leases.find(task_hub, result.completionToken)
         if lease is None or not self._end(lease):
             return
         if not result.requiresState:

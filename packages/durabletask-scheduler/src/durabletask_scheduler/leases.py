@@ -9,14 +9,14 @@ from typing import Generic
 from durabletask_proto import copying
 from durabletask_proto import orchestrator_service_pb2 as pb
 
-from durabletask_scheduler.dispatch import AnyHolder, Kind, LeaseOf, Stream, WorkOf
+from durabletask_scheduler.dispatch import AnyHolder, LeaseOf, Stream, WorkOf
 
 
 class Leases(Generic[AnyHolder]):
-    """The leases of one engine, on the work of instances or on that of entities. Belongs to its thread.
+    """The leases on work of one kind. Belongs to the engine.
 
-    Turns (and batches of entities, which are meant too where turns are mentioned) all have the same maximum
-    age, so the order in which they are granted is that of their deadlines.
+    Activities have no maximum age. Turns (and batches of entities, which are meant too where turns are
+    mentioned) all have the same, so the order in which they are granted is that of their deadlines.
     """
 
     def __init__(self) -> None:
@@ -62,18 +62,19 @@ class Leases(Generic[AnyHolder]):
         lease.stream.free[lease.work.route.kind] += 1
         lease.work.lease = None
 
-    def find(self, kind: Kind, task_hub: str, token: str) -> LeaseOf[AnyHolder] | None:
-        """The lease under the token, if it is for work of that kind in that task hub."""
+    def find(self, task_hub: str, token: str) -> LeaseOf[AnyHolder] | None:
+        """The lease under the token, if it is for work in that task hub."""
         lease = self._by_token.get(token)
-        if lease is None or lease.work.route.kind is not kind or lease.work.route.task_hub != task_hub:
+        if lease is None or lease.work.route.task_hub != task_hub:
             return None
         return lease
 
 
 def put_together(chunks: Sequence[pb.OrchestratorResponse], last: pb.OrchestratorResponse) -> pb.OrchestratorResponse:
-    """One answer from its parts. Only the first part counts the events processed and has the trace context."""
-    if not chunks:
-        return last
+    """One answer from its parts, of which there are several.
+
+    Only the first part counts the events processed and has the trace context.
+    """
     whole = pb.OrchestratorResponse()
     whole.CopyFrom(last)
     del whole.actions[:]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from durabletask_scheduler.group import logger
 from durabletask_scheduler.hub.entity_ids import is_entity
 from durabletask_scheduler.hub.times import SECOND
-from durabletask_scheduler.instances import Name
+from durabletask_scheduler.instances import Entry, Name
 from durabletask_scheduler.storage import StorageError, StorageLost
 
 if TYPE_CHECKING:
@@ -51,6 +51,15 @@ class Loading:
             name = (waiting.task_hub, waiting.instance_id)
             alarms.set(name, waiting.wake_at, partial(self._names.append, name))
 
+    def find(self, task_hub: str, instance_id: str) -> Entry | None:
+        """The instance; if the store cannot be read now, it is loaded with all that is due when it can."""
+        try:
+            return self._engine.find(task_hub, instance_id)
+        except StorageError as error:
+            logger.warning("An instance could not be loaded and is tried again later: %s", error)
+            self.load_later([(task_hub, instance_id)])
+            return None
+
     def load_later(self, names: Iterable[Name]) -> None:
         """Have these taken up when the store can be used again."""
         self._names.extend(names)
@@ -76,7 +85,7 @@ class Loading:
             if is_entity(name[1]):
                 engine.do(partial(engine.desk.entities.take_up, name))
             elif entry is not None:
-                engine.do(partial(engine.desk.consider, entry))
+                engine.do(partial(engine.desk.turns.consider, entry))
             else:
                 missing[name] = None
         if missing:

@@ -9,7 +9,6 @@ from typing import Any
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.message import Message
 
-from durabletask_scheduler.dispatch import Kind
 from durabletask_scheduler.engine import Engine
 from durabletask_scheduler.entity_calls import purge_entity
 from durabletask_scheduler.hub import requests as rules
@@ -97,26 +96,26 @@ def _skip_graceful_terminations(
 
 
 def _complete_turn(engine: Engine, task_hub: str, response: pb.OrchestratorResponse) -> pb.CompleteTaskResponse:
-    engine.desk.complete_turn(task_hub, response)
+    engine.desk.turns.complete(task_hub, response)
     return pb.CompleteTaskResponse()
 
 
 def _complete_activity(engine: Engine, task_hub: str, response: pb.ActivityResponse) -> pb.CompleteTaskResponse:
-    engine.desk.complete_activity(task_hub, response)
+    engine.desk.tasks.complete(task_hub, response)
     return pb.CompleteTaskResponse()
 
 
 def _abandon_turn(
     engine: Engine, task_hub: str, request: pb.AbandonOrchestrationTaskRequest
 ) -> pb.AbandonOrchestrationTaskResponse:
-    engine.desk.abandon(Kind.TURN, task_hub, request.completionToken)
+    engine.desk.turns.abandon(task_hub, request.completionToken)
     return pb.AbandonOrchestrationTaskResponse()
 
 
 def _abandon_activity(
     engine: Engine, task_hub: str, request: pb.AbandonActivityTaskRequest
 ) -> pb.AbandonActivityTaskResponse:
-    engine.desk.abandon(Kind.ACTIVITY, task_hub, request.completionToken)
+    engine.desk.tasks.abandon(task_hub, request.completionToken)
     return pb.AbandonActivityTaskResponse()
 
 

@@ -287,11 +287,11 @@ class SchedulerService:
 
         def begin() -> None:
             if not call.cancelled.is_set():
-                opened.append(engine.desk.open_stream(call.task_hub, call.request, call.sink))
+                opened.append(engine.desk.streams.open(call.task_hub, call.request, call.sink))
 
         def end() -> None:
             for stream in opened:
-                engine.desk.end_stream(stream)
+                engine.desk.streams.end(stream)
 
         def cancel() -> None:
             call.cancelled.set()
@@ -313,7 +313,7 @@ class SchedulerService:
         engine = self._engine
 
         def begin() -> None:
-            lease = engine.desk.lease_of_turn(call.task_hub, call.request.instanceId)
+            lease = engine.desk.turns.lease_of(call.task_hub, call.request.instanceId)
             if lease is None:
                 call.fail(HubError("NOT_FOUND", f"'{call.request.instanceId}' has no turn in flight; abandon it"))
                 return

@@ -8,29 +8,34 @@ such a limit (in process, or so configured) never lose one that way.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.wrappers_pb2 import StringValue
 
-from durabletask_scheduler.dispatch import Lease
-from durabletask_scheduler.hub import actions, activities, events, views
+from durabletask_scheduler.hub import actions, events
 from durabletask_scheduler.hub.entity_model import Batch, Entity
-from durabletask_scheduler.hub.model import HistoryRow
 from durabletask_scheduler.limits import USUAL_RECEIVE_BYTES
 
 ERROR_TYPE = "WorkItemTooLarge"
 
 
-def size_of(lease: Lease, rows: list[HistoryRow] | None) -> int:
-    """How many bytes the work item had that was sent under the lease.
+class Losable(Protocol):
+    """An instance, an activity or an entity. ``losses``: how often in a row it was lost, although large."""
+
+    losses: int
+
+
+def lost_too_often(lost: Losable, size: int, most_losses: int) -> bool:
+    """Count that a work item was lost together with its stream; whether it was once too often.
 
     Args:
-        rows: turns: the history that was sent with it, if any was.
+        size: how many bytes it had that were sent. A small one, which any worker can receive, does not count.
     """
-    work = lease.work
-    instance = work.entry.instance
-    if work.task is not None:
-        return activities.activity_request(instance, work.task).ByteSize()
-    return 0 if instance.turn is None else views.turn_request(instance, instance.turn, rows).ByteSize()
+    if size <= USUAL_RECEIVE_BYTES:
+        return False
+    lost.losses += 1
+    return lost.losses >= most_losses
 
 
 def turn_failed(size: int, losses: int) -> pb.OrchestratorResponse:
