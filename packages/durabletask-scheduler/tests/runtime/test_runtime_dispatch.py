@@ -198,6 +198,16 @@ def test_a_lost_worker_s_activity_goes_to_another(runtime, do):
     assert [event.taskCompleted.result.value for event in events[1:]] == ['"fresh"']
 
 
+def test_a_small_turn_is_delivered_however_often_it_is_lost(runtime, options):
+    runtime.start("a")
+    for _ in range(options.worker_losses + 1):
+        worker = runtime.worker()
+        assert worker.next().orchestratorRequest.instanceId == "a"
+        worker.cancel()
+    assert runtime.worker().next().orchestratorRequest.instanceId == "a"
+    assert runtime.status("a") == "PENDING"
+
+
 class TestGrace:
     @pytest.fixture
     def options(self, options):
@@ -222,6 +232,19 @@ class TestGrace:
         abandon = pb.AbandonOrchestrationTaskRequest(completionToken=turn.completionToken)
         runtime.call("AbandonTaskOrchestratorWorkItem", abandon)
         assert other.next().orchestratorRequest.instanceId == "a"
+        assert time.monotonic() - begun < 0.9
+
+    def test_so_does_an_activity(self, runtime, do):
+        leaving = runtime.worker()
+        runtime.start("a")
+        runtime.answer(leaving.next(), do.activity(1)).result(5)
+        activity = leaving.next()
+        other = runtime.worker()
+        leaving.cancel()
+        begun = time.monotonic()
+        abandon = pb.AbandonActivityTaskRequest(completionToken=activity.completionToken)
+        runtime.call("AbandonTaskActivityWorkItem", abandon)
+        assert other.next().activityRequest.taskId == activity.activityRequest.taskId
         assert time.monotonic() - begun < 0.9
 
 

@@ -103,6 +103,23 @@ def test_callers_are_told_unavailable_while_the_store_is_down_and_served_afterwa
     assert waiting.result(5).exists
 
 
+def test_a_turn_whose_history_cannot_be_read_now_is_handed_out_later(small, do):
+    worker = small.worker()
+    small.start("a")
+    small.answer(worker.next(), do.activity(1)).result(5)
+    activity = worker.next()
+    asked = threading.Event()
+    small.storage.on_failure = asked.set
+    small.storage.failing.add("history")
+    small.result(activity).result(5)
+    assert asked.wait(5)
+    assert worker.waiting == 0
+    small.storage.failing.clear()
+    request = worker.next().orchestratorRequest
+    assert [event.HasField("taskCompleted") for event in request.newEvents] == [False, True]
+    assert request.pastEvents
+
+
 def test_a_query_while_the_store_is_down_is_unavailable(runtime):
     runtime.storage.failing.add("query")
     unavailable(runtime.begin("QueryInstances"))
