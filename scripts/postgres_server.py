@@ -31,6 +31,8 @@ USER = "scheduler"
 _FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 _UNPRIVILEGED = ("postgres", "nobody")
 _SECONDS = 30.0
+# Not ``user`` of subprocess, which forks: in a process of many threads gRPC's handlers of that may fail.
+_AS_USER = "import os, sys; os.setuid(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
 
 
 class NotInstalled(Exception):
@@ -108,11 +110,10 @@ class PostgresServer:
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data, *arguments],
+                self._command("postgres", "-D", self._data, *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                user=self._user,
                 cwd="/",
             )
         self._wait_until_ready(self._process)
@@ -132,6 +133,10 @@ class PostgresServer:
     def _log(self) -> Path:
         return self._folder / "log"
 
+    def _command(self, program: str, *arguments: str | Path) -> list[str]:
+        command = [str(self._programs / program), *map(str, arguments)]
+        return command if self._user is None else [sys.executable, "-I", "-c", _AS_USER, str(self._user), *command]
+
     def _create(self) -> None:
         password = self._folder / "password"
         password.write_text(self._password)
@@ -139,13 +144,12 @@ class PostgresServer:
             for path in (self._folder, password):
                 os.chown(path, self._user, -1)
         done = subprocess.run(
-            [
-                *(self._programs / "initdb", "--pgdata", self._data, "--username", USER, "--pwfile", password),
+            self._command(
+                *("initdb", "--pgdata", self._data, "--username", USER, "--pwfile", password),
                 *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"),
-            ],
+            ),
             capture_output=True,
             text=True,
-            user=self._user,
             cwd="/",
             check=False,
         )
