@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Set
+from functools import partial
 from types import TracebackType
 from typing import Final, Protocol
 
@@ -232,13 +233,17 @@ class OneCore:
         self.stop()
 
     def _run(self, rules: CoreRules) -> None:
-        try:
-            seconds = BUSY_SECONDS
-            while not self._stopping.wait(seconds):
-                seconds = rules.look()
-            rules.end()
-        except OSError as error:
-            logger.warning("the system refuses to say or set which cores this process runs on: %s", error)
+        # Whatever ends the looking, nobody would let go of the core later.
+        for work in (partial(self._look_on, rules), rules.end):
+            try:
+                work()
+            except OSError as error:
+                logger.warning("the system refuses to say or set which cores this process runs on: %s", error)
+
+    def _look_on(self, rules: CoreRules) -> None:
+        seconds = BUSY_SECONDS
+        while not self._stopping.wait(seconds):
+            seconds = rules.look()
 
 
 def _is_useful() -> bool:

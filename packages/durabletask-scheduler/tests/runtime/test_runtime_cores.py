@@ -273,6 +273,20 @@ def test_a_system_that_refuses_is_reported_and_left_alone(monkeypatch, caplog):
     assert "the sandbox allows no such call" in caplog.text
 
 
+@needs_cores
+def test_a_machine_that_can_no_longer_be_read_gives_the_cores_back(monkeypatch, caplog):
+    allowed = os.sched_getaffinity(0)
+    with caplog.at_level(logging.WARNING, "durabletask_scheduler.cores"), OneCore():
+        wait_until(lambda: len(os.sched_getaffinity(0)) == 1)
+
+        def fail(_):
+            raise OSError("/proc is gone")
+
+        monkeypatch.setattr(LinuxMachine, "busy", fail)
+        wait_until(lambda: os.sched_getaffinity(0) == allowed)
+        wait_until(lambda: "/proc is gone" in caplog.text)
+
+
 @pytest.mark.parametrize("reason", ["one core", "another system", "no interpreter lock"])
 def test_where_it_has_no_effect_it_says_so(monkeypatch, reason):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
