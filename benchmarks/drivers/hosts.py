@@ -43,7 +43,7 @@ class Deployment:
         blocking: threads that may wait for an orchestration at once.
         pids: processes of the database server, whose CPU counts too.
         bound: orchestrations that the worker and the scheduler keep in memory; 0 leaves them their defaults.
-        one_core: keeps this process on one core: ours by ``OneCore``, others for good.
+        one_core: binds this process to one core.
     """
 
     scheduler: str
@@ -96,7 +96,9 @@ class Host:
 @contextmanager
 def open_host(deployment: Deployment, folder: Path, *, warm_up: bool = True) -> Iterator[Host]:
     """Start the scheduler and a worker; a few orchestrations have run when this returns."""
-    with _cores(deployment), _SCHEDULERS[deployment.scheduler](deployment, folder) as ends:
+    if deployment.one_core:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with _SCHEDULERS[deployment.scheduler](deployment, folder) as ends:
         client = TaskHubGrpcClient(**ends.options(), logger=QUIET)
         worker = new_worker(ends, deployment.bound)
         worker.start()
@@ -108,20 +110,6 @@ def open_host(deployment: Deployment, folder: Path, *, warm_up: bool = True) -> 
         finally:
             worker.stop()
             client.close()
-
-
-@contextmanager
-def _cores(deployment: Deployment) -> Iterator[None]:
-    if not deployment.one_core:
-        yield
-    elif deployment.scheduler == "official":
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        yield
-    else:
-        from durabletask_scheduler.cores import OneCore
-
-        with OneCore():
-            yield
 
 
 def new_worker(ends: Ends, bound: int = 0) -> TaskHubGrpcWorker:

@@ -47,7 +47,6 @@ class Verdict:
 
 
 FULL, NORMAL, GRPC, POSTGRES = "ours-inproc-full", "ours-inproc-normal", "ours-grpc-full", "ours-inproc-pg"
-ONE_CORE_FULL, ONE_CORE_NORMAL = "ours-onecore-full", "ours-onecore-normal"
 DT, DT_OURS, DBOS, DBOS_POSTGRES = "dt", "dt-on-ours", "dbos", "dbos-pg"
 
 
@@ -136,10 +135,8 @@ GOALS: tuple[Goal, ...] = (
     within("W3", "two_ms", NORMAL, 3, "ms"),
     faster("W3", "per_s@1000", DT_OURS, DT, 1.5),
     within("W4", "p50_ms", NORMAL, 1, "ms"),
-    within("W4", "p50_ms", ONE_CORE_NORMAL, 1, "ms"),
     within("W4", "p99_ms", NORMAL, 3, "ms"),
     above_three_fsyncs(FULL),
-    above_three_fsyncs(ONE_CORE_FULL),
     faster("W5", "per_s@1", NORMAL, DT, 8),
     faster("W5", "per_s@serial", FULL, DT, 3),
     not_slower("W5", FULL, "per_s@serial-100", "per_s@serial"),

@@ -72,23 +72,6 @@ SYSTEMS: tuple[System, ...] = (
         only_full=True,
     ),
     _ours(
-        "ours-onecore-full",
-        "in process FULL, OneCore",
-        "as in process FULL; the program keeps itself on one core while that is faster",
-        scheduler="embedded",
-        one_core=True,
-        only_full=True,
-    ),
-    _ours(
-        "ours-onecore-normal",
-        "in process NORMAL, OneCore",
-        "the same at synchronous=NORMAL",
-        scheduler="embedded",
-        synchronous="NORMAL",
-        one_core=True,
-        only_full=True,
-    ),
-    _ours(
         "ours-grpc-full",
         "gRPC FULL",
         "worker and client in one process, the scheduler in a second one",

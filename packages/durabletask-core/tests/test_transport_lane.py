@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
+from durabletask._worker.threads import ThreadPool
 from durabletask.transport.lane import Lane
 
 WAIT = 10
+
+
+class Core:
+    """The core that threads share: who keeps to it now."""
+
+    def __init__(self) -> None:
+        self.inside: set[str] = set()
+
+    def enter(self) -> None:
+        self.inside.add(threading.current_thread().name)
+
+    def leave(self) -> None:
+        self.inside.discard(threading.current_thread().name)
 
 
 class Scheduler:
     """What lends threads their work: none of its own, only what is handed out meanwhile."""
 
     def __init__(self) -> None:
+        self.core = Core()
         self.calls: list[str] = []
         self.standing: list[Callable[[], None]] = []
         self.stands = threading.Event()
@@ -523,3 +540,118 @@ class TestAnswers:
         assert reader.scheduler.calls == ["quietly", "help"]
         stream.end()
         reader.ended()
+
+
+class TestCore:
+    """Threads that wait or wake others keep to the core they share, user code has all."""
+
+    def test_messages_are_taken_outside_and_waited_for_inside(self) -> None:
+        lane, stream = Lane(), Messages()
+        seen: list[bool] = []
+        taken = Taken(2)
+
+        def take(message: Any) -> None:
+            seen.append("reader" in reader.scheduler.core.inside)
+            taken(message)
+
+        reader = Reader(lane, stream, take)
+        core = reader.scheduler.core
+        wait_until(lambda: "reader" in core.inside)
+        stream.send(1)
+        stream.send(2)
+        assert taken.all.wait(WAIT)
+        wait_until(lambda: "reader" in core.inside)
+        stream.end()
+        assert reader.ended() is None
+        assert seen == [False, False]
+        assert core.inside == set(), "who has served is outside again"
+
+    def test_the_write_is_made_inside(self) -> None:
+        lane, stream, log = Lane(), Messages(), list[tuple[str, bool]]()
+        reader = Reader(lane, stream, lambda message: log.append((message, "member" in core.inside)))
+        core = reader.scheduler.core
+        # The reader is held up, so that all is taken by the member.
+        lane.call_first(lambda _: True)
+
+        def help_once(between: Callable[[], bool]) -> None:
+            between()
+            log.append(("write", "member" in core.inside))
+
+        def member() -> None:
+            lane.join()
+            stream.send("turn")
+            lane.send(lambda: None)
+            lane.answered(busy=False)
+
+        reader.scheduler.help = help_once  # type: ignore[method-assign]
+        on_a_thread("member", member).join(WAIT)
+        assert log == [("turn", False), ("write", True)]
+        stream.end()
+        assert reader.ended() is None
+
+    def test_the_threads_of_a_pool_wait_inside_and_run_user_code_outside(self) -> None:
+        lane, stream, outside, done = Lane(), Messages(), list[bool](), threading.Semaphore(0)
+        reader = Reader(lane, stream, lambda _: None)
+        core = reader.scheduler.core
+        pool = ThreadPool(1, "pooled", logging.getLogger("pool"), lane)
+
+        def work() -> None:
+            outside.append("pooled_0" not in core.inside)
+            done.release()
+
+        for _ in range(3):
+            pool.submit(work)
+            assert done.acquire(timeout=WAIT)
+            wait_until(lambda: "pooled_0" in core.inside)
+        pool.close()
+        stream.end()
+        assert reader.ended() is None
+        assert outside == [True, True, True]
+
+    def test_a_thread_of_a_pool_that_is_called_to_help_stays_inside(self) -> None:
+        lane, stream, inside, done = Lane(), Messages(), list[bool](), threading.Event()
+        reader = Reader(lane, stream, lambda _: None)
+        core = reader.scheduler.core
+        pool = ThreadPool(1, "pooled", logging.getLogger("pool"), lane)
+        started = threading.Event()
+        pool.submit(started.set)
+        assert started.wait(WAIT)
+        wait_until(lambda: "pooled_0" in core.inside)
+
+        def help_once(between: Callable[[], bool]) -> None:
+            if threading.current_thread().name == "pooled_0":
+                inside.append("pooled_0" in core.inside)
+                done.set()
+
+        reader.scheduler.help = help_once  # type: ignore[method-assign]
+        reader.scheduler.standing[0]()
+        assert done.wait(WAIT)
+        assert inside == [True]
+        pool.close()
+        stream.end()
+        assert reader.ended() is None
+
+    def test_a_thread_is_started_from_outside_so_that_it_does_not_inherit_the_core(self) -> None:
+        lane, stream, started_inside = Lane(), Messages(), list[bool]()
+        reader = Reader(lane, stream, lambda _: None)
+        core = reader.scheduler.core
+        pool = ThreadPool(1, "pooled", logging.getLogger("pool"), lane)
+        done = threading.Event()
+
+        def starter() -> None:
+            core.enter()
+            pool.submit(lambda: (started_inside.append("starter" in core.inside), done.set()))
+
+        on_a_thread("starter", starter).join(WAIT)
+        assert done.wait(WAIT)
+        assert started_inside == [False]
+        pool.close()
+        stream.end()
+        assert reader.ended() is None
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.001)

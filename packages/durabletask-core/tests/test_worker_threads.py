@@ -441,4 +441,4 @@ def test_the_lane_calls_the_pool_that_was_busy_last(pools: Pools) -> None:
     for pool in (one, other, one):
         pool.submit(lambda: None)
         assert rests.acquire(timeout=WAIT)
-        assert lane.first == pool.call
+        assert lane.first == pool.call_to_help

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from durabletask_scheduler.inbox import Inbox
+from durabletask_scheduler.shared_core import start_elsewhere
 
 logger = logging.getLogger("durabletask_scheduler.transport")
 
@@ -77,7 +78,7 @@ class CallbackThread:
             self._inbox.put(callback)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="durabletask-channel", daemon=True)
-                self._thread.start()
+                start_elsewhere(self._thread)
 
     def look_at(self, deadline: float) -> None:
         """Go through the open calls then, or earlier; the call whose deadline it is must be among them."""

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from durabletask_scheduler.callbacks import Callback, CallbackThread, bounded, run_callback
 from durabletask_scheduler.hub.model import HubError
 from durabletask_scheduler.rpc import Cancel, Mark
+from durabletask_scheduler.shared_core import NO_CORE, SharedCore
 from durabletask_scheduler.transport import Deserializer, MetadataPairs, Service, status_of
 
 Status = tuple[grpc.StatusCode, str]
@@ -126,12 +127,14 @@ class CallHome:
 
     Attributes:
         open_calls: the channel's calls that are not over; a call takes itself out.
+        core: where callers wait.
     """
 
     service: Service
     rpc: str
     callbacks: CallbackThread
     open_calls: OpenCalls
+    core: SharedCore = NO_CORE
 
 
 class InProcessCall(grpc.Call):
@@ -190,7 +193,7 @@ class InProcessCall(grpc.Call):
         if not self._when_over(over.release):
             return True
         limit = self._seconds_left(timeout)
-        if over.acquire(timeout=-1 if limit is None else limit):
+        if self._wait_for(over, -1 if limit is None else limit):
             return True
         if self.deadline is None or time.monotonic() < self.deadline:
             # It may have been called just now.
@@ -199,6 +202,14 @@ class InProcessCall(grpc.Call):
             return False
         self.expire()
         return over.acquire()
+
+    def _wait_for(self, over: threading.Lock, seconds: float) -> bool:
+        core = self._home.core
+        try:
+            core.enter()
+            return over.acquire(timeout=seconds)
+        finally:
+            core.leave()
 
     def error(self) -> InProcessRpcError:
         code, details = self._known_status()

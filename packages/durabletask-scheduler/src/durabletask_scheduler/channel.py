@@ -28,6 +28,7 @@ from durabletask_scheduler.calls import (
     StreamCall,
     UnaryCall,
 )
+from durabletask_scheduler.shared_core import NO_CORE, SharedCore
 from durabletask_scheduler.transport import (
     Deserializer,
     MessageBridge,
@@ -62,6 +63,8 @@ class InProcessChannel(grpc.Channel):
         self._service = service
         self._unary_calls = unary_calls
         self._stream_calls = stream_calls
+        self._core: SharedCore = getattr(self.lending, "core", NO_CORE)
+        self._core.use()
         # It must not hold the channel, which stops it when it is collected.
         self._callbacks = CallbackThread(lambda: [*unary_calls, *stream_calls])
 
@@ -137,7 +140,7 @@ class InProcessChannel(grpc.Channel):
         return None
 
     def _home(self, method: str, open_calls: OpenCalls) -> CallHome:
-        return CallHome(self._service, rpc_name(method), self._callbacks, open_calls)
+        return CallHome(self._service, rpc_name(method), self._callbacks, open_calls, self._core)
 
 
 class _UnaryMethod(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]

@@ -195,7 +195,7 @@ class _OneOf:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from durabletask_scheduler.cores import SERVER, OneCore
+    from durabletask_scheduler.cores import OneCore
     from durabletask_scheduler.hub.model import Limits
     from durabletask_scheduler.logs import configure
     from durabletask_scheduler.scheduler import Scheduler
@@ -219,7 +219,7 @@ def _serve(options: argparse.Namespace) -> int:
             limits=Limits(history_events=options.max_history_events), on_failure=signals.give_up
         ),
     )
-    cores = OneCore(SERVER)
+    cores = OneCore()
     try:
         if not _start(scheduler, signals):
             return 0

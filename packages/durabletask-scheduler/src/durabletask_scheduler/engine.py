@@ -36,6 +36,7 @@ from durabletask_scheduler.limits import ServiceOptions
 from durabletask_scheduler.linger import Linger
 from durabletask_scheduler.loading import Loading
 from durabletask_scheduler.rpc import Reply
+from durabletask_scheduler.shared_core import NO_CORE, SHARED_CORE
 from durabletask_scheduler.shifts import Shifts
 from durabletask_scheduler.storage import Storage, StorageError, StorageLost
 from durabletask_scheduler.waiters import Waiters
@@ -79,7 +80,7 @@ class Engine:
         )
         self.desk = WorkDesk(self)
         self.loading = Loading(self)
-        self.shifts = Shifts(self, options.clock)
+        self.shifts = Shifts(self, options.clock, SHARED_CORE if options.shares_core else NO_CORE)
         self._group = Group()
         self._touched: dict[Entry, None] = {}
         self._in_command: dict[Entry, None] = {}

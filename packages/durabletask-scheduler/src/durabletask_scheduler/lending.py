@@ -24,6 +24,7 @@ class Lending:
         self.help = shifts.help
         self.leave = shifts.leave
         self.stand_by = shifts.stand_by
+        self.core = shifts.core
 
     def answer(self, rpc: str, message: Message, settled: Settled) -> None:
         """Hand in the answer to a work item; what a unary call of the channel would do, without the call."""

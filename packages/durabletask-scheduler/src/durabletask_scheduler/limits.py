@@ -56,6 +56,8 @@ class ServiceOptions:
             the stream that it was sent on; then the orchestration or activity fails.
         on_failure: called on any thread when an unexpected error has ended the service's work for good; calls
             are refused from then on, and what is stored is taken up by the next start.
+        shares_core: threads of this process that hand over to each other do so on one core of the machine (Linux); see
+            ``shared_core``.
         clock: the time. One that is not the system's may serve one service at a time.
     """
 
@@ -74,6 +76,7 @@ class ServiceOptions:
     history_warning: int = 10_000
     worker_losses: int = 3
     on_failure: Callable[[], None] = _nothing
+    shares_core: bool = True
     clock: Clock = field(default_factory=SystemClock)
 
 

@@ -21,6 +21,7 @@ from durabletask_scheduler.hub.times import LATEST, SECOND
 from durabletask_scheduler.inbox import Inbox
 from durabletask_scheduler.linger import Linger
 from durabletask_scheduler.outgoing import Outgoing
+from durabletask_scheduler.shared_core import NO_CORE, SharedCore
 from durabletask_scheduler.watch import WATCH_SECONDS, Watch
 
 if TYPE_CHECKING:
@@ -96,11 +97,16 @@ class Shifts:
     Args:
         steps: the engine.
         clock: its time. One that is not the system's is moved by the engine's own thread, so that nothing is lent then.
+        core: shared by the threads that are lent, their callers and the engine's own.
+
+    Attributes:
+        core: the same.
     """
 
-    def __init__(self, steps: Steps, clock: Clock) -> None:
+    def __init__(self, steps: Steps, clock: Clock, core: SharedCore = NO_CORE) -> None:
         self._steps = steps
         self._clock = clock
+        self.core = core if self.borrows else NO_CORE
         self._commands: Inbox[Command] = Inbox()
         # Reentrant, because a collection of garbage in the midst of it may end a call, which submits a command.
         self._gate = threading.RLock()
@@ -279,6 +285,8 @@ class Shifts:
             while not self._ended:
                 # What was left while this thread had the baton is not called for by anybody.
                 left = not self._commands.empty()
+                self.core.enter()
+                self.core.look()
                 self._was_called = self._commands.wait(0.0 if left else self._rest) or left
                 if self._was_called or not self._others_see_to_it():
                     self._round()

@@ -11,7 +11,8 @@ import threading
 import time
 
 import pytest
-from durabletask_scheduler.cores import BUSY_SECONDS, IDLE_SECONDS, PROGRAM, SERVER, CoreRules, LinuxMachine, OneCore
+from durabletask_scheduler.cores import BUSY_SECONDS, IDLE_SECONDS, CoreRules, OneCore
+from durabletask_scheduler.machine import LinuxMachine, Neighbours, better_core
 
 SECONDS = 20
 needs_cores = pytest.mark.skipif(
@@ -24,8 +25,9 @@ class FakeMachine:
     """A machine of three cores whose time passes when a test says so."""
 
     def __init__(self, refuses=False):
-        self.now, self.own = 100.0, 7.0
+        self.now, self.taken = 100.0, 7.0
         self.cores = {0: 50.0, 1: 20.0, 2: 90.0}
+        self.ours = {0: 3.0, 1: 4.0}
         self.runs_on = frozenset(self.cores)
         self.refuses = refuses
         self.readings = 0
@@ -34,11 +36,14 @@ class FakeMachine:
         return self.now
 
     def used(self):
-        return self.own
+        return self.taken
 
     def busy(self):
         self.readings += 1
         return dict(self.cores)
+
+    def own(self):
+        return dict(self.ours)
 
     def run_on(self, allowed):
         if self.refuses:
@@ -48,20 +53,21 @@ class FakeMachine:
     def pass_time(self, seconds, load, **others):
         """This process takes ``load`` of what passes, others what ``core_N`` says of that core."""
         self.now += seconds
-        self.own += seconds * load
+        self.taken += seconds * load
         for core in self.runs_on:
             self.cores[core] += seconds * load / len(self.runs_on)
+            self.ours[core] = self.ours.get(core, 0.0) + seconds * load / len(self.runs_on)
         for name, share in others.items():
             self.cores[int(name[-1])] += seconds * share
 
 
-def rules_of(machine, enough=PROGRAM, chance=0.0):
-    return CoreRules(machine, frozenset(machine.cores), enough, lambda: chance)
+def rules_of(machine, chance=0.0):
+    return CoreRules(machine, frozenset(machine.cores), lambda: chance)
 
 
-def held(machine, load=0.5, enough=PROGRAM, **others):
+def held(machine, load=0.5, **others):
     """Rules that hold a core after their first look."""
-    rules = rules_of(machine, enough)
+    rules = rules_of(machine)
     machine.pass_time(0.1, load, **others)
     rules.look()
     assert rules.held is not None and machine.runs_on == {rules.held}
@@ -79,10 +85,9 @@ def test_how_long_cores_have_worked_before_does_not_matter():
     assert held(machine, core_0=0.2, core_1=0.2).held == 2
 
 
-@pytest.mark.parametrize("enough", [PROGRAM, SERVER])
-def test_a_process_that_fills_its_core_is_given_all(enough):
+def test_a_process_that_fills_its_core_is_given_all():
     machine = FakeMachine()
-    rules = held(machine, enough=enough)
+    rules = held(machine)
     machine.pass_time(0.1, 0.92)
     rules.look()
     assert rules.held is not None
@@ -91,21 +96,10 @@ def test_a_process_that_fills_its_core_is_given_all(enough):
     assert rules.held is None and machine.runs_on == {0, 1, 2}
 
 
-@pytest.mark.parametrize(
-    ("enough", "load", "keeps_all"),
-    [
-        (PROGRAM, 1.7, True),
-        (PROGRAM, 1.26, True),
-        (PROGRAM, 1.2, False),
-        (PROGRAM, 0.0, False),
-        (SERVER, 1.0, True),
-        (SERVER, 0.9, True),
-        (SERVER, 0.85, False),
-    ],
-)
-def test_it_keeps_all_while_it_uses_enough_of_them(enough, load, keeps_all):
+@pytest.mark.parametrize(("load", "keeps_all"), [(1.7, True), (1.0, True), (0.9, True), (0.85, False), (0.0, False)])
+def test_it_keeps_all_while_it_uses_enough_of_them(load, keeps_all):
     machine = FakeMachine()
-    rules = held(machine, enough=enough)
+    rules = held(machine)
     machine.pass_time(0.1, 1.0)
     rules.look()
     for _ in range(3):
@@ -116,10 +110,11 @@ def test_it_keeps_all_while_it_uses_enough_of_them(enough, load, keeps_all):
 
 def test_after_a_try_in_vain_the_next_comes_two_seconds_later():
     machine = FakeMachine()
-    rules = held(machine, load=1.0)
+    rules = held(machine)
     tried = []
     for _ in range(65):
-        machine.pass_time(0.1, 1.0)
+        # As busy as one core allows, and no busier with all of them.
+        machine.pass_time(0.1, 0.97 if rules.held is not None else 0.8)
         rules.look()
         tried.append(rules.held is None)
     assert tried.count(True) == 4
@@ -248,6 +243,49 @@ def test_the_machine_tells_how_long_each_core_has_worked():
     after = machine.busy()
     assert sum(after.values()) - sum(before.values()) >= 0.1
     assert all(after[core] >= before[core] for core in before)
+
+
+def test_the_share_of_others_is_what_a_core_works_without_this_process():
+    machine = FakeMachine()
+    neighbours = Neighbours(machine, machine.cores)
+    machine.pass_time(0.5, 0.9, core_0=0.2, core_2=0.7)
+    assert neighbours.see() == pytest.approx({0: 0.2, 1: 0.0, 2: 0.7})
+    machine.pass_time(0.9, 0.9, core_0=0.2)
+    assert neighbours.see() is None, "less than a second"
+    machine.pass_time(0.3, 0.9, core_0=0.2, core_1=0.4)
+    assert neighbours.see() == pytest.approx({0: 0.2, 1: 0.1, 2: 0.0}, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shares", "chance", "expected"),
+    [
+        ({0: 0.9, 1: 0.1}, 0.0, 1),
+        ({0: 0.9, 1: 0.1}, 0.6, 0),
+        ({0: 0.9, 1: 0.7}, 0.0, 0),
+        ({0: 0.1, 1: 0.9}, 0.0, 0),
+        ({0: 0.9, 1: 0.3, 2: 0.2}, 0.0, 2),
+    ],
+)
+def test_a_much_better_core_is_taken_half_of_the_time(shares, chance, expected):
+    assert better_core(0, shares, lambda: chance) == expected
+
+
+@needs_cores
+def test_the_machine_tells_what_of_a_core_is_this_process():
+    allowed = os.sched_getaffinity(0)
+    core = max(allowed)
+    machine = LinuxMachine()
+    try:
+        os.sched_setaffinity(0, {core})
+        before, used = machine.own(), machine.used()
+        while machine.used() < used + 0.3:
+            sum(range(1000))
+        after = machine.own()
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert 0.25 <= after[core] - before[core] <= 0.6
+    others = sum(after.values()) - after[core] - sum(before.values()) + before[core]
+    assert 0 <= others <= 0.2
 
 
 @needs_cores

@@ -60,14 +60,14 @@ class ThreadPool:
                     return
             self.submit(work)
 
-    def call(self, work: Work) -> bool:
+    def call(self, work: Work, *, is_user_code: bool = True) -> bool:
         """Run ``work`` on a thread that is free, if there is one or one more may be started."""
         with self._lock:
             if self._closed:
                 return True
             if self._idle:
                 member = self._idle[-1]
-                member.next = work
+                member.next, member.stays_in = work, not is_user_code
                 try:
                     self._idle.pop()
                 finally:
@@ -80,6 +80,7 @@ class ThreadPool:
             self._threads += 1
         member = _Member()
         member.next = work
+        self._lane.go_out()
         try:
             threading.Thread(target=self._run, args=[member], name=f"{self._name}_{number}", daemon=True).start()
         except BaseException:
@@ -88,6 +89,10 @@ class ThreadPool:
                 self._threads -= 1
             raise
         return True
+
+    def call_to_help(self, work: Work) -> bool:
+        """The same for work that is not user code."""
+        return self.call(work, is_user_code=False)
 
     def _pass_on(self) -> None:
         """What the calling thread was to do next goes to another one, if one is free."""
@@ -121,13 +126,17 @@ class ThreadPool:
                 member.next = self._waiting.popleft()
                 return True
             self._idle.append(member)
-        self._lane.call_first(self.call)
+        self._lane.call_first(self.call_to_help)
+        self._lane.rest()
         member.bell.acquire()
         return member.next is not None
 
     def _run_next(self, member: "_Member") -> None:
         work, member.next = member.next, None
         assert work is not None
+        if not member.stays_in:
+            self._lane.go_out()
+        member.stays_in = False
         try:
             work()
             self._lane.answered(busy=member.next is not None)
@@ -141,13 +150,15 @@ class _Member:
 
     Attributes:
         next: what it does next, before it looks for more.
+        stays_in: that is not user code, so that it stays on the core that it waited on.
         bell: held unless somebody has put something there while it waited.
     """
 
-    __slots__ = ("bell", "next")
+    __slots__ = ("bell", "next", "stays_in")
 
     def __init__(self) -> None:
         self.next: Work | None = None
+        self.stays_in = False
         self.bell = threading.Lock()
         self.bell.acquire()
 

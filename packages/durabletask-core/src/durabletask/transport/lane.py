@@ -9,7 +9,6 @@ thread being woken. The scheduler offers this with a ``lending`` attribute of it
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
@@ -25,8 +24,22 @@ _BRIEF_WORK_SECONDS = 0.002
 Result = TypeVar("Result")
 
 
+class Core(Protocol):
+    """A core of the machine that threads keep to which hand over to each other: there that is cheaper."""
+
+    def enter(self) -> None:
+        """The calling thread keeps to it from now on."""
+
+    def leave(self) -> None:
+        """The calling thread has all the cores again that it had before. Any user code runs so."""
+
+
 class Lending(Protocol):
     """The scheduler, as lent threads see it."""
+
+    @property
+    def core(self) -> Core:
+        """The one that all of them share."""
 
     def quietly(self, call: Callable[[], Result]) -> Result:
         """Make a call that does not wake the scheduler's own thread; :meth:`help` or :meth:`leave` must follow."""
@@ -93,6 +106,7 @@ class Lane:
         self._rung = False
         self._call_member: Callable[[Callable[[], None]], bool] = _nobody
         self._fault: Exception | None = None
+        self._core: Core = _AnyCore()
 
     def join(self, step_aside: Callable[[], None] | None = None) -> None:
         """The calling thread belongs to the worker from now on.
@@ -109,6 +123,14 @@ class Lane:
         A thread of the pool that was busy last is likely to be one that can go on with what comes of the work.
         """
         self._call_member = call
+
+    def rest(self) -> None:
+        """The calling thread is about to wait until it is called."""
+        self._core.enter()
+
+    def go_out(self) -> None:
+        """The calling thread is about to run user code, or to start a thread."""
+        self._core.leave()
 
     def do_soon(self, work: Callable[[], None]) -> bool:
         """Do brief work on the calling thread before the scheduler writes, so that what comes of it shares the write.
@@ -152,14 +174,16 @@ class Lane:
             grpc.RpcError: The stream ended with an error.
         """
         self._call, self._take, self._fault = call, take, None
+        self._core = lending.core
         self._lending = lending
         self.join()
         try:
             call.notify(self._arrived)
             lending.stand_by(self._ring, on=True)
             while call.is_active() and self._fault is None:
+                self.rest()
                 self._bell.get()
-                self._look(lending)
+                self._look()
         finally:
             lending.stand_by(self._ring, on=False)
             self._lending = None
@@ -169,6 +193,7 @@ class Lane:
                     continue
                 self._call = None
             self._help(lending)
+            self.go_out()
         if self._fault is not None:
             # Or the server would go on sending while nobody reads.
             call.cancel()
@@ -193,14 +218,17 @@ class Lane:
         self._rung = True
         called = False
         try:
-            called = self._call_member(partial(self._look, lending))
+            called = self._call_member(self._look)
         finally:
             # Also if the caller, whose thread may be a client's, is interrupted: later calls count on this one.
             if not called:
                 self._bell.put(None)
 
-    def _look(self, lending: Lending) -> None:
+    def _look(self) -> None:
         self._rung = False
+        lending = self._lending
+        if lending is None:
+            return
         self._help(lending)
         self._settle(lending)
 
@@ -214,9 +242,15 @@ class Lane:
         self._mine.helps = True
         self._mine.owes = None
         try:
-            lending.help(self._drain)
+            lending.help(self._meanwhile)
         finally:
             self._mine.helps = False
+
+    def _meanwhile(self) -> bool:
+        found = self._drain()
+        # For the write, after which others are woken.
+        self._core.enter()
+        return found
 
     def _drain(self) -> bool:
         """Take some of what has arrived, unless another thread is at it: then that one sees to it.
@@ -264,6 +298,7 @@ class Lane:
                 if call is None or self._fault is not None or (message := call.poll()) is None:
                     break
                 found = True
+                self.go_out()
                 if step_aside is not None:
                     step_aside()
                 self._take(message)
@@ -275,6 +310,16 @@ class Lane:
         finally:
             mine.takes = False
         return found
+
+
+class _AnyCore:
+    """None in particular: no scheduler of this process shares one."""
+
+    def enter(self) -> None:
+        """Nothing changes."""
+
+    def leave(self) -> None:
+        """Nothing has changed."""
 
 
 def _nobody(_: object) -> bool:

@@ -6,6 +6,8 @@ import logging
 import sqlite3
 import threading
 
+from durabletask_scheduler.shared_core import start_elsewhere
+
 logger = logging.getLogger("durabletask_scheduler")
 
 _PAGE_BYTES = 4096
@@ -55,7 +57,7 @@ class Checkpoints:
             return
         thread = threading.Thread(target=self._checkpoint, name="durabletask-checkpoint", daemon=False)
         try:
-            thread.start()
+            start_elsewhere(thread)
         except RuntimeError as error:
             # The interpreter is ending, or the system has no more threads.
             logger.debug("The commits make their checkpoints themselves: %s", error)
