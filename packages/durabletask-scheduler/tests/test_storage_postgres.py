@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 from durabletask_scheduler.hub.model import PENDING, Commit, Instance
-from durabletask_scheduler.storage import StorageError, StorageLost, StorageUnusable
+from durabletask_scheduler.storage import InstanceFilter, StorageError, StorageLost, StorageUnusable
 from durabletask_scheduler.storage.postgres import PostgresStorage
 from durabletask_scheduler.storage.statements import migrations
 from postgres_server import PostgresServer
 
 psycopg = pytest.importorskip("psycopg", reason='needs psycopg: pip install "psycopg[binary]"')
 
+from durabletask_scheduler.storage import postgres_opening  # noqa: E402
 from durabletask_scheduler.storage.postgres_lock import find_holder  # noqa: E402
 from durabletask_scheduler.storage.postgres_maintenance import check  # noqa: E402
 from durabletask_scheduler.storage.postgres_opening import Target, check_server, connect  # noqa: E402
@@ -543,6 +544,24 @@ def test_a_schema_that_cannot_be_used_is_refused_and_let_go(
 def test_migrations_are_numbered_without_gaps() -> None:
     numbers = [number for number, _ in migrations("postgres")]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("newest", range(1, len(migrations("postgres"))))
+def test_a_store_of_an_earlier_schema_is_brought_up_to_date(
+    open_store: Callable[..., PostgresStorage], operator: Any, monkeypatch: pytest.MonkeyPatch, newest: int
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(postgres_opening, "migrations", lambda store: migrations(store)[:newest])
+        with contextlib.closing(open_store()) as old:
+            assert operator.execute("SELECT schema_version FROM store").fetchone() == (newest,)
+            old.write([Commit(created=[make(7)])])
+    store = open_store()
+    assert operator.execute("SELECT schema_version FROM store").fetchone() == (len(migrations("postgres")),)
+    loaded = store.load_key(7)
+    assert loaded is not None and loaded.instance_id == make(7).instance_id
+    assert [
+        row.instance_id for row in store.query("default", InstanceFilter(), limit=9, after=None, payloads=False)
+    ] == [loaded.instance_id]
 
 
 def test_a_database_in_another_encoding_is_refused(postgres_database: Any, operator: Any) -> None:

@@ -117,22 +117,47 @@ def test_a_group_of_any_size_is_written_at_once(store: PostgresStorage) -> None:
 @pytest.fixture(scope="module")
 def filled(postgres_server: PostgresServer) -> Iterator[Any]:
     """A connection such as the store's own, to one with enough of everything that an index pays."""
-    database = Target(postgres_server.url, "filled")
-    store = PostgresStorage(database.url, schema=database.schema)
-    statuses = itertools.cycle([COMPLETED] * 5 + [FAILED] * 3 + [RUNNING, PENDING])
-    with contextlib.closing(store):
+    with opened(postgres_server.url, "filled", filled=True, analyzed=True) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def opened(url: str, schema: str, *, filled: bool, analyzed: bool) -> Iterator[Any]:
+    """A connection such as the store's own, to a new one with four thousand instances or none."""
+    database = Target(url, schema)
+    with contextlib.closing(PostgresStorage(database.url, schema=database.schema)) as store:
         store.add_task_hub(HUB)
-        instances = []
-        for key, status in zip(range(1, 4001), statuses):
-            end = {"completed_at": key, "completed": b"c"} if status in (COMPLETED, FAILED) else {}
-            parent = f"i{key // 10}" if key % 3 else ""
-            instances.append(make(key, status=status, parent_instance_id=parent, **end))
-        tasks = [(i.key, OpenTask(i.key + 20_000, TaskKind.TIMER, 0, i.key + 10_000)) for i in instances]
-        history = [HistoryRow(i.key + 10_000, i.key, b"h" * 100, 1) for i in instances]
-        store.write([Commit(created=instances, opened=tasks, history=history)])
+        if filled:
+            fill(store)
         with connect(database, {}) as connection:
-            connection.execute("ANALYZE")
+            if analyzed:
+                connection.execute("ANALYZE")
             yield connection
+
+
+def fill(store: PostgresStorage) -> None:
+    statuses = itertools.cycle([COMPLETED] * 5 + [FAILED] * 3 + [RUNNING, PENDING])
+    instances = []
+    for key, status in zip(range(1, 4001), statuses):
+        end = {"completed_at": key, "completed": b"c"} if status in (COMPLETED, FAILED) else {}
+        parent = f"i{key // 10}" if key % 3 else ""
+        instances.append(make(key, status=status, parent_instance_id=parent, **end))
+    tasks = [(i.key, OpenTask(i.key + 20_000, TaskKind.TIMER, 0, i.key + 10_000)) for i in instances]
+    history = [HistoryRow(i.key + 10_000, i.key, b"h" * 100, 1) for i in instances]
+    store.write([Commit(created=instances, opened=tasks, history=history)])
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(False, False), (False, True), (True, False), (True, True)],
+    ids=["empty", "empty and analyzed", "filled", "filled and analyzed"],
+)
+def known(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> Iterator[Any]:
+    """A connection to a store of which the server knows this much; a plan that it makes now it keeps."""
+    filled, analyzed = request.param
+    schema = f"known_{'filled' * filled}_{'analyzed' * analyzed}"
+    with opened(postgres_server.url, schema, filled=filled, analyzed=analyzed) as connection:
+        yield connection
 
 
 def plan_of(connection: Any, sql: str) -> dict[str, Any]:
@@ -163,20 +188,80 @@ def scans(plan: dict[str, Any]) -> list[str]:
     return [table for table in found if table not in _MAY_SCAN]
 
 
-@pytest.mark.parametrize("name", [name for name in statements("postgres", "read") if not name.startswith("of_")])
+@pytest.mark.parametrize("name", ["last_key", "task_hubs", "live"])
+def test_what_is_read_at_the_start_uses_an_index(filled: Any, name: str) -> None:
+    assert scans(plan_of(filled, statements("postgres", "read")[name])) == []
+
+
+def looked_up(plan: dict[str, Any]) -> set[str]:
+    """The indexes in which something is looked up; every other way through a table but that of the task hubs fails."""
+    tables = [node for node in nodes(plan) if "Relation Name" in node and node["Node Type"] != "ModifyTable"]
+    ways = [node for node in tables if node["Relation Name"] != "task_hubs"]
+    assert [node["Relation Name"] for node in ways if "Index Cond" not in node] == []
+    return {node["Index Name"] for node in ways}
+
+
+_LOADED_BY = {
+    "instances": {"instances_pkey", "started_events_pkey"},
+    "open_tasks": {"open_tasks_by_instance"},
+    "inbox": {"inbox_by_instance"},
+    "history_of_many": {"history_by_instance"},
+}
+_READ_BY = {
+    "existing": {"instances_by_id"},
+    "history": {"history_by_instance"},
+    "history_row": {"history_pkey"},
+    "children": {"instances_by_parent"},
+}
+
+
+@pytest.mark.parametrize("name", list(_LOADED_BY))
 @pytest.mark.parametrize("which", ["of_key", "of_id", "of_ids", "of_ids_and_short"])
-def test_reads_use_an_index(filled: Any, name: str, which: str) -> None:
+def test_loading_looks_up_what_it_needs_whatever_the_server_knows(known: Any, name: str, which: str) -> None:
     sql = statements("postgres", "read")
-    assert scans(plan_of(filled, sql[name].replace("{which}", sql[which]))) == []
+    found = looked_up(plan_of(known, sql[name].replace("{which}", sql[which])))
+    assert found == _LOADED_BY[name] | ({"instances_by_id"} if which != "of_key" else set())
+
+
+@pytest.mark.parametrize("name", list(_READ_BY))
+def test_reading_looks_up_what_it_needs_whatever_the_server_knows(known: Any, name: str) -> None:
+    assert looked_up(plan_of(known, statements("postgres", "read")[name])) == _READ_BY[name]
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in statements("postgres", "write") if name.startswith(("delete", "update", "close", "rem"))]
+    ("name", "indexes"),
+    [("entity", {"entities_by_id"}), ("entity_inbox", {"entity_inbox_by_entity", "entities_by_id"})],
 )
-def test_changes_use_an_index(filled: Any, name: str) -> None:
+def test_loading_an_entity_looks_up_what_it_needs_whatever_the_server_knows(
+    known: Any, name: str, indexes: set[str]
+) -> None:
+    assert looked_up(plan_of(known, statements("postgres", "entities")[name])) == indexes
+
+
+def test_no_statement_that_reads_is_left_out() -> None:
+    named = {*_LOADED_BY, *_READ_BY, "last_key", "task_hubs", "live"}
+    assert {name for name in statements("postgres", "read") if not name.startswith("of_")} == named
+
+
+_CHANGES = {
+    name: (found["table"], found["column"])
+    for name, sql in statements("postgres", "write").items()
+    if (found := re.search(r"(FROM|UPDATE) (?P<table>\w+)\b.*\bWHERE (?P<column>\w+) = \$\d+$", sql, re.DOTALL))
+}
+_INDEXES = {("history", "instance_key"): "by_instance", ("open_tasks", "instance_key"): "by_instance"}
+_INDEXES |= {("inbox", "instance_key"): "by_instance", ("entity_inbox", "entity_key"): "by_entity"}
+
+
+@pytest.mark.parametrize("name", list(_CHANGES))
+def test_changes_look_up_their_rows_whatever_the_server_knows(known: Any, name: str) -> None:
     sql = re.sub(r"\$(\d+)", r"%(\1)s", statements("postgres", "write")[name])
-    plan = plan_of(filled, sql)
-    assert [node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"] == []
+    table, column = _CHANGES[name]
+    assert looked_up(plan_of(known, sql)) == {f"{table}_{_INDEXES.get((table, column), 'pkey')}"}
+
+
+def test_no_statement_that_changes_or_removes_is_left_out() -> None:
+    kinds = ("delete", "update", "close", "remove")
+    assert list(_CHANGES) == [name for name in statements("postgres", "write") if name.startswith(kinds)]
 
 
 _FILTERS = [
@@ -199,17 +284,18 @@ def sorts_of_instances(plan: dict[str, Any], *, sorted_above: bool = False) -> I
 @pytest.mark.parametrize("where", _FILTERS)
 @pytest.mark.parametrize("after", [None, (5, 6)])
 @pytest.mark.parametrize("payloads", [False, True])
-def test_pages_walk_an_index_in_order(
-    filled: Any, where: InstanceFilter, after: tuple[int, int] | None, payloads: bool
+def test_pages_walk_an_index_in_order_whatever_the_server_knows(
+    known: Any, where: InstanceFilter, after: tuple[int, int] | None, payloads: bool
 ) -> None:
     queries = [
         PostgresStorage.pages.created(1, where, limit=5, after=after, payloads=payloads),
         PostgresStorage.pages.completed(1, where, limit=5, after=after),
     ]
     for sql, _ in filter(None, queries):
-        plan = plan_of(filled, sql)
+        plan = plan_of(known, sql)
         assert scans(plan) == []
         assert list(sorts_of_instances(plan)) == []
+        assert len(looked_up(plan) & {"instances_by_status", "instances_by_completion"}) == 1
 
 
 @pytest.mark.parametrize("analyzed", [True, False])
@@ -241,11 +327,14 @@ def test_what_is_found_by_id_walks_the_index_of_ids(
 
 
 @pytest.mark.parametrize("selection", list(EntitySelection))
-def test_pages_of_entities_walk_an_index_in_order(filled: Any, selection: EntitySelection) -> None:
+def test_pages_of_entities_walk_an_index_in_order_whatever_the_server_knows(
+    known: Any, selection: EntitySelection
+) -> None:
     where = EntityFilter(selection, id_prefix="@a")
     sql, _ = entity_page(statements("postgres", "entities"), 1, where, limit=5, after="", states=True)
-    plan = plan_of(filled, sql)
+    plan = plan_of(known, sql)
     assert [node for node in nodes(plan) if node["Node Type"] in ("Seq Scan", "Sort")] == []
+    assert len(looked_up(plan)) == 2
 
 
 def test_what_most_turns_update_is_in_no_index(store: PostgresStorage, postgres_database: Any) -> None:

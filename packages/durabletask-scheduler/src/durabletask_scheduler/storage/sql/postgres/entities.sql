@@ -6,11 +6,12 @@ FROM entities AS e
 JOIN task_hubs AS h ON h.key = e.hub
 WHERE e.hub = %(hub)s AND e.instance_id = %(id)s;
 
+-- Ordered as what is loaded of instances is, see read.sql.
 -- name: entity_inbox
 SELECT key, due_at, sender_instance_id, sender_execution_id, event
 FROM entity_inbox
 WHERE entity_key = (SELECT key FROM entities WHERE hub = %(hub)s AND instance_id = %(id)s)
-ORDER BY key;
+ORDER BY key + 0;
 
 -- Entities at which nothing waits have nothing to do.
 -- name: waiting_entities

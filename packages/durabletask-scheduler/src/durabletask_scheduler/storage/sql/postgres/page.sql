@@ -1,12 +1,13 @@
 -- A page is made of rows found in order (page_of_created for each status, merged by UNION ALL, or
--- page_of_completed) or by their ids (page_by_id), and page_rows around them.
+-- page_of_completed) or by their ids (page_by_id), and page_rows around them. OFFSET 0 there has each row looked up by its
+-- key, whatever the server takes the table for (see read.sql).
 
 -- name: page_of_created
 (
     SELECT created_at AS at, key FROM instances
     WHERE
-        hub = %(hub)s AND status = %(status_{status})s AND (created_at, key) > (%(after_at)s, %(after_key)s)
-        {prefix} {conditions}
+        hub = %(hub)s AND status = %(status_{status})s AND status >= 0
+        AND (created_at, key) > (%(after_at)s, %(after_key)s) {prefix} {conditions}
     ORDER BY created_at, key LIMIT %(limit)s
 )
 
@@ -27,24 +28,23 @@ SELECT
     i.key, i.instance_id, i.execution_id, i.name, i.version, i.status, i.created_at, i.updated_at,
     i.scheduled_at, i.completed_at, i.custom_status, i.tags, i.parent_instance_id, ''::bytea, ''::bytea
 FROM (SELECT at, key FROM ({page}) AS found ORDER BY at, key LIMIT %(limit)s) AS p
-JOIN instances AS i ON i.key = p.key
+CROSS JOIN LATERAL (SELECT * FROM instances AS n WHERE n.key = p.key OFFSET 0) AS i
 ORDER BY p.at, p.key
 
 -- name: page_rows_with_payloads
 SELECT
     i.key, i.instance_id, i.execution_id, i.name, i.version, i.status, i.created_at, i.updated_at,
     i.scheduled_at, i.completed_at, i.custom_status, i.tags, i.parent_instance_id,
-    coalesce(s.event, ''), i.completed
+    coalesce((SELECT s.event FROM started_events AS s WHERE s.instance_key = i.key), ''), i.completed
 FROM (SELECT at, key FROM ({page}) AS found ORDER BY at, key LIMIT %(limit)s) AS p
-JOIN instances AS i ON i.key = p.key
-LEFT JOIN started_events AS s ON s.instance_key = i.key
+CROSS JOIN LATERAL (SELECT * FROM instances AS n WHERE n.key = p.key OFFSET 0) AS i
 ORDER BY p.at, p.key
 
 -- Counts walk the same index. A column that is not counted by is ''.
 
 -- name: counted
 SELECT status, {name}, {version}, count(*) FROM instances
-WHERE hub = %(hub)s AND status IN ({statuses}) {prefix} {conditions}
+WHERE hub = %(hub)s AND status >= 0 AND status IN ({statuses}) {prefix} {conditions}
 GROUP BY 1, 2, 3
 
 -- name: counted_by_id
