@@ -554,14 +554,14 @@ def test_a_store_of_an_earlier_schema_is_brought_up_to_date(
         patched.setattr(postgres_opening, "migrations", lambda store: migrations(store)[:newest])
         with contextlib.closing(open_store()) as old:
             assert operator.execute("SELECT schema_version FROM store").fetchone() == (newest,)
+            old.add_task_hub(HUB)
             old.write([Commit(created=[make(7)])])
     store = open_store()
     assert operator.execute("SELECT schema_version FROM store").fetchone() == (len(migrations("postgres")),)
     loaded = store.load_key(7)
     assert loaded is not None and loaded.instance_id == make(7).instance_id
-    assert [
-        row.instance_id for row in store.query("default", InstanceFilter(), limit=9, after=None, payloads=False)
-    ] == [loaded.instance_id]
+    page = store.query(HUB, InstanceFilter(), limit=9, after=None, payloads=False)
+    assert [row.instance_id for row in page] == [loaded.instance_id]
 
 
 def test_a_database_in_another_encoding_is_refused(postgres_database: Any, operator: Any) -> None:
