@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -81,6 +81,9 @@ class Instances:
 
     Busy entries stay. Idle ones leave in the order of last use when there are too many, and history
     rows leave before their instances do when they take too many bytes: those of idle ones first.
+
+    Attributes:
+        by_key: the entry of a key, or None.
     """
 
     def __init__(self, storage: Storage, *, max_idle: int, max_history_bytes: int) -> None:
@@ -90,6 +93,7 @@ class Instances:
         # By task hub, then by instance id.
         self._by_name: dict[str, dict[str, Entry]] = {}
         self._by_key: dict[int, Entry] = {}
+        self.by_key: Callable[[int], Entry | None] = self._by_key.get
         # Deleted by the group: storage still has them, nobody may see them again.
         self._deleted: set[Name] = set()
         self._absent: set[Name] = set()
@@ -100,9 +104,6 @@ class Instances:
     def cached(self, name: Name) -> Entry | None:
         hub = self._by_name.get(name[0])
         return None if hub is None else hub.get(name[1])
-
-    def by_key(self, key: int) -> Entry | None:
-        return self._by_key.get(key)
 
     def load(self, name: Name) -> Entry | None:
         """Take the instance into memory; it must not be there yet."""

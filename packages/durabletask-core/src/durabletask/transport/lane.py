@@ -94,7 +94,14 @@ class Lane:
     """Where the threads of one worker take over from each other; without a lending scheduler it does nothing.
 
     Messages are taken by one thread at a time, in order, on whichever thread is at hand.
+
+    Attributes:
+        rest: tells that the calling thread is about to wait until it is called, or to wake others.
+        go_out: tells that the calling thread is about to run user code, or to start a thread.
     """
+
+    rest: Callable[[], None]
+    go_out: Callable[[], None]
 
     def __init__(self) -> None:
         self._mine = _Mine()
@@ -106,7 +113,7 @@ class Lane:
         self._rung = False
         self._call_member: Callable[[Callable[[], None]], bool] = _nobody
         self._fault: Exception | None = None
-        self._core: Core = _AnyCore()
+        self.rest = self.go_out = _anywhere
 
     def join(self, step_aside: Callable[[], None] | None = None) -> None:
         """The calling thread belongs to the worker from now on.
@@ -123,14 +130,6 @@ class Lane:
         A thread of the pool that was busy last is likely to be one that can go on with what comes of the work.
         """
         self._call_member = call
-
-    def rest(self) -> None:
-        """The calling thread is about to wait until it is called."""
-        self._core.enter()
-
-    def go_out(self) -> None:
-        """The calling thread is about to run user code, or to start a thread."""
-        self._core.leave()
 
     def do_soon(self, work: Callable[[], None]) -> bool:
         """Do brief work on the calling thread before the scheduler writes, so that what comes of it shares the write.
@@ -174,7 +173,7 @@ class Lane:
             grpc.RpcError: The stream ended with an error.
         """
         self._call, self._take, self._fault = call, take, None
-        self._core = lending.core
+        self.rest, self.go_out = lending.core.enter, lending.core.leave
         self._lending = lending
         self.join()
         try:
@@ -249,7 +248,7 @@ class Lane:
     def _meanwhile(self) -> bool:
         found = self._drain()
         # For the write, after which others are woken.
-        self._core.enter()
+        self.rest()
         return found
 
     def _drain(self) -> bool:
@@ -312,18 +311,12 @@ class Lane:
         return found
 
 
-class _AnyCore:
-    """None in particular: no scheduler of this process shares one."""
-
-    def enter(self) -> None:
-        """Nothing changes."""
-
-    def leave(self) -> None:
-        """Nothing has changed."""
-
-
 def _nobody(_: object) -> bool:
     return False
+
+
+def _anywhere() -> None:
+    """No scheduler of this process shares a core."""
 
 
 def _nothing(_: object) -> None:
