@@ -65,6 +65,9 @@ class SharedCore:
 
     def use(self) -> None:
         """From now on a core is shared, if that is faster here."""
+        # Not under the lock: a process that was forked while somebody had it would wait for ever.
+        if self._asked:
+            return
         with self._gate:
             if self._asked:
                 return
