@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Final, Protocol
 
 _FIRST_SECONDS: Final = 0.05
@@ -88,7 +88,7 @@ def better_core(held: int, shares: Mapping[int, float], chance: Callable[[], flo
 
 
 class LinuxMachine:
-    """This machine and this process, by way of ``/proc``."""
+    """This machine and this process, by way of ``/proc``; OSError is raised also if that says what nobody expects."""
 
     clock = staticmethod(time.monotonic)
     used = staticmethod(time.process_time)
@@ -101,7 +101,7 @@ class LinuxMachine:
     def busy(self) -> dict[int, float]:
         """From ``/proc/stat``: user, nice, system, irq, softirq and steal; idle and waiting for a disk do not count."""
         found: dict[int, float] = {}
-        with open("/proc/stat", encoding="ascii") as lines:
+        with _understood("/proc/stat"), open("/proc/stat", encoding="ascii") as lines:
             for line in lines:
                 name, *ticks = line.split()
                 if name.startswith("cpu") and name[3:].isdigit() and len(ticks) >= 8:
@@ -113,8 +113,9 @@ class LinuxMachine:
         threads: dict[str, int] = {}
         for thread in os.listdir("/proc/self/task"):
             # It may have ended meanwhile.
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                with open(f"/proc/self/task/{thread}/stat", encoding="utf-8", errors="replace") as line:
+            path = f"/proc/self/task/{thread}/stat"
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), _understood(path):
+                with open(path, encoding="utf-8", errors="replace") as line:
                     # The name may hold anything; from the state on, utime, stime and processor: see proc(5).
                     fields = line.read().rpartition(")")[2].split()
                 threads[thread] = ticks = int(fields[11]) + int(fields[12])
@@ -130,6 +131,14 @@ class LinuxMachine:
                 with contextlib.suppress(ProcessLookupError):  # It may have ended meanwhile.
                     os.sched_setaffinity(int(thread), cores)
             done |= threads
+
+
+@contextlib.contextmanager
+def _understood(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, IndexError) as error:
+        raise OSError(f"{path} is not what Linux writes there: {error}") from error
 
 
 def one_core_is_faster() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import os
@@ -286,6 +287,24 @@ def test_the_machine_tells_what_of_a_core_is_this_process():
     assert 0.25 <= after[core] - before[core] <= 0.6
     others = sum(after.values()) - after[core] - sum(before.values()) + before[core]
     assert 0 <= others <= 0.2
+
+
+@needs_cores
+@pytest.mark.parametrize("content", ["", "1 (x) S 1", "cpu0 a b c d e f g h\n1 (x) " + "x " * 50])
+def test_a_machine_that_says_what_nobody_expects_cannot_be_read(monkeypatch, content):
+    """Sandboxes write their own ``/proc``."""
+
+    def other(path, **_):
+        assert path.startswith("/proc/")
+        return io.StringIO(content)
+
+    machine = LinuxMachine()
+    monkeypatch.setattr("builtins.open", other)
+    with pytest.raises(OSError, match=r"/proc/self/task/\d+/stat is not what Linux writes there"):
+        machine.own()
+    if "cpu0" in content:
+        with pytest.raises(OSError, match="/proc/stat is not what Linux writes there"):
+            machine.busy()
 
 
 @needs_cores
