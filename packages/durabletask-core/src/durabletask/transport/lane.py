@@ -227,6 +227,7 @@ class Lane:
         self._rung = False
         lending = self._lending
         if lending is None:
+            # The stream has ended since this was called for: who served it sees to what is left.
             return
         self._help(lending)
         self._settle(lending)
