@@ -118,7 +118,8 @@ class InProcessAioCall(grpc.aio.Call):
 
     def started(self, abort: Cancel) -> None:
         """The service has the call; ``abort`` tells it that the caller went away."""
-        self._abort = abort
+        if self._status is None:
+            self._abort = abort
 
     def settle(self, status: Status, response: Message | None = None) -> bool:
         """End the call, unless it is over already."""
@@ -127,6 +128,8 @@ class InProcessAioCall(grpc.aio.Call):
         home = self._home
         self._status = status
         self._response = response
+        # What it would abort knows the call, too: without this only the garbage collector could free the two.
+        self._abort = None
         if not self._over.done():
             self._over.set_result(None)
         if self.deadline is not None:
@@ -186,10 +189,11 @@ class InProcessAioCall(grpc.aio.Call):
         return self._status
 
     def _end_here(self, status: Status) -> bool:
+        abort = self._abort
         if not self.settle(status):
             return False
-        if self._abort is not None:
-            self._abort()
+        if abort is not None:
+            abort()
         return True
 
     def _raise_unless_ok(self) -> None:

@@ -141,7 +141,8 @@ class InProcessCall(grpc.Call):
     """A call without its result. Exactly one of the answer, ``cancel``, the deadline and ``close`` settles it.
 
     The lock is a one-shot gate, taken by whoever settles the call. Who waits leaves a callback, like everybody else:
-    most calls of a worker are never waited for.
+    most calls of a worker are never waited for. What ``_abort`` aborts knows the call, so the call forgets it when it
+    ends: only the garbage collector could free the two otherwise.
 
     Attributes:
         deadline: on the monotonic clock; None for none.
@@ -163,8 +164,10 @@ class InProcessCall(grpc.Call):
     def started(self, abort: Cancel) -> None:
         """The service has the call; ``abort`` tells it that the caller went away."""
         self._abort = abort
-        if self._ended_here:
-            abort()
+        if self._status is not None:
+            if self._ended_here:
+                abort()
+            self._abort = None
 
     def expire(self) -> bool:
         return self._end_here(_EXPIRED)
@@ -262,8 +265,9 @@ class InProcessCall(grpc.Call):
         self._ended_here = self._status is None
         if not self._settle(status):
             return False
-        if self._abort is not None:
-            self._abort()
+        abort, self._abort = self._abort, None
+        if abort is not None:
+            abort()
         return True
 
     def _settle(self, status: Status, response: Message | None = None) -> bool:
@@ -295,7 +299,8 @@ class UnaryCall(InProcessCall, grpc.Future):  # type: ignore[type-arg]
 
     def answer(self, response: Message | None, error: HubError | None) -> None:
         """The service's reply."""
-        self._settle(_OK if error is None else status_of(error), response)
+        if self._settle(_OK if error is None else status_of(error), response):
+            self._abort = None
 
     def response(self) -> Any:
         """Wait for the answer as a blocking call does.

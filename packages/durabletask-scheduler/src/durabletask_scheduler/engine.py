@@ -308,7 +308,8 @@ class Engine:
 
     def _refuse(self, command: Command, commits_before: int, error: HubError) -> None:
         """A refusal changes nothing, unless it came after a commit of the same command."""
-        self._answer(command, None, error)
+        # The traceback knows the group, which is to know the error.
+        self._answer(command, None, error.with_traceback(None))
         if len(self._group.commits) != commits_before:
             self._give_up(_unavailable(error))
 

@@ -62,16 +62,15 @@ class ConnectionOptions(Generic[TChannel]):
         return ConnectionHealth(self.resiliency or GrpcClientResiliencyOptions(), address, self.logger)
 
 
-def _explained(call: Call[Any], error: grpc.RpcError) -> Exception | None:
-    """The error to raise in place of one that gRPC has no better name for."""
+def _raise_explained(call: Call[Any], error: grpc.RpcError) -> None:
+    """Raise another error in place of one that gRPC has no better name for."""
     code = status_code(error)
     if call.long_poll and code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return TimeoutError(f"{call.rpc} did not end within its timeout of {call.timeout} s")
+        raise TimeoutError(f"{call.rpc} did not end within its timeout of {call.timeout} s") from error
     if call.instead and code is grpc.StatusCode.UNIMPLEMENTED:
-        return UnsupportedByServerError(
+        raise UnsupportedByServerError(
             f"this server does not have {call.rpc}, which durabletask-scheduler has: {call.instead}"
-        )
-    return None
+        ) from error
 
 
 def _copies(messages: Sequence[Message]) -> list[Message]:
@@ -159,9 +158,7 @@ class Connection:
             answer = list(answer) if call.streams else answer
         except grpc.RpcError as error:
             self._note_failure(call, error)
-            explained = _explained(call, error)
-            if explained is not None:
-                raise explained from error
+            _raise_explained(call, error)
             raise
         if self._health.troubled:
             self._health.succeeded()
@@ -304,9 +301,7 @@ class AsyncConnection:
         except grpc.RpcError as error:
             if self._health.failed(call, error):
                 self._keeper.replace()
-            explained = _explained(call, error)
-            if explained is not None:
-                raise explained from error
+            _raise_explained(call, error)
             raise
         if self._health.troubled:
             self._health.succeeded()

@@ -81,3 +81,8 @@ class ExternalEvents:
     def unconsumed(self) -> list[pb.HistoryEvent]:
         """The buffered events in order of arrival."""
         return [] if self._buffer is None else list(self._buffer.arrivals.values())
+
+    def close(self) -> None:
+        """Forget who waits, because they know the line in which they stand."""
+        for line in (self._waiting or {}).values():
+            line.clear()

@@ -102,6 +102,10 @@ class ActionLedger:
         self.pending.pop(action_id, None)
         self.open.pop(action_id, None)
 
+    def close(self) -> None:
+        """Forget what is open, because tasks know how they are taken out of here."""
+        self.open.clear()
+
 
 def describe_call(method: str, name: str, target: str | None = None) -> str:
     """A call as text, for example ``call_activity('charge')`` or ``send_event('go') to 'abc'``."""

@@ -1,6 +1,7 @@
 """Timers and the retries that wait for them."""
 
 from datetime import datetime
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ def _add_piece(run: "OrchestrationRun", task: TimerTask, fire_at: datetime, fram
     action_id = run.ledger.next_id()
     action = pb.OrchestratorAction(id=action_id, createTimer=pb.CreateTimerAction(fireAt=to_timestamp(fire_at)))
     record = run.ledger.add(action, "create_timer", "", frame, task)
-    task.set_cancel_handler(lambda: run.ledger.drop(action_id))
+    task.set_cancel_handler(partial(run.ledger.drop, action_id))
     return record
 
 

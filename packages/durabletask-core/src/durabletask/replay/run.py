@@ -67,7 +67,6 @@ class OrchestrationRun:
         "_save_events",
         "_suspended",
         "_uuids",
-        "context",
         "custom_status",
         "events",
         "execution_id",
@@ -98,7 +97,6 @@ class OrchestrationRun:
         self.ledger = ActionLedger()
         self.events = ExternalEvents()
         self.waiting_retries: dict[int, ActionRecord] = {}
-        self.context = RunContext(self)
         self.observes = observes
         self._uuids = 0
         self._extensions: dict[str, Any] | None = None
@@ -155,14 +153,18 @@ class OrchestrationRun:
         self.ledger.pending.clear()
 
     def close(self) -> BaseException | None:
-        """Drop the suspended code, running only its own clean-up; return what that raised, for a log."""
+        """End the run: drop the suspended code, running only its own clean-up; return what that raised, for a log."""
         code, self._code = self._code, None
-        if code is None:
-            return None
         try:
-            code.close()
+            if code is not None:
+                code.close()
         except BaseException as error:
             return error
+        finally:
+            # Whatever knows the run, or itself, only the garbage collector could free.
+            self._extensions = None
+            self.ledger.close()
+            self.events.close()
         return None
 
     @property
@@ -192,6 +194,14 @@ class OrchestrationRun:
         return "the engine" if self._function_code is None else place_of(self._function_code, -1)
 
     # The calls of handlers, of the context and of extensions.
+
+    @property
+    def context(self) -> RunContext:
+        """What user code gets; all contexts of a run are alike.
+
+        It is not kept, because it knows the run: only the garbage collector could free the two.
+        """
+        return RunContext(self)
 
     @property
     def now(self) -> datetime:
@@ -379,7 +389,8 @@ class OrchestrationRun:
         try:
             value = task.get_result()
         except (TaskFailedError, TaskCancelledError) as error:
-            failure = error
+            # The traceback knows all frames around this one, and they the task that knows the error.
+            failure = error.with_traceback(None)
         else:
             self._step(code.send, value)
             return
@@ -394,6 +405,8 @@ class OrchestrationRun:
             self._finish(stop.value)
         except BaseException as error:
             self.fail(error)
+            # It has been told as text; as above.
+            error.__traceback__ = None
         else:
             if isinstance(awaited, Task):
                 self._awaiting = awaited
