@@ -15,6 +15,7 @@ from durabletask.transport.completions import (
     Outbox,
     Refusal,
     RetryDelays,
+    Told,
 )
 from durabletask.transport.frames import MAXIMUM_UNSETTLED, AnswerFrames
 from durabletask_proto import additions
@@ -98,7 +99,9 @@ def clock() -> Iterator[AlarmClock]:
 
 
 def delivery(settled: Callable[[Refusal | None], None], tries: int = 10) -> Delivery:
-    return Delivery("CompleteActivityTask", pb.ActivityResponse(), settled, tries)
+    return Delivery(
+        "CompleteActivityTask", pb.ActivityResponse(), lambda _, refusal: settled(refusal), attempts_left=tries
+    )
 
 
 def test_no_more_than_the_maximum_are_in_flight_and_the_rest_follows(clock: AlarmClock) -> None:
@@ -232,7 +235,9 @@ class Riding:
 
     def send(self, number: int, message: Any = None, method: str = "CompleteActivityTask", tries: int = 10) -> None:
         message = pb.ActivityResponse(taskId=number) if message is None else message
-        self.outbox.send(Delivery(method, message, lambda refusal: self.settled.put((number, refusal)), tries))
+        self.outbox.send(
+            Delivery(method, message, lambda _, refusal: self.settled.put((number, refusal)), attempts_left=tries)
+        )
 
     def outcomes(self, count: int) -> dict[int, Refusal | None]:
         return dict(self.settled.get(timeout=PATIENCE) for _ in range(count))
@@ -351,12 +356,12 @@ class Neighbour:
         self.waiting: list[Callable[[tuple[grpc.StatusCode, str] | None], None]] = []
         self._problems = list(problems)
 
-    def take(self, method: str, message: Any, settled: Callable[[tuple[grpc.StatusCode, str] | None], None]) -> None:
+    def take(self, method: str, message: Any, tell: Told, subject: Delivery) -> None:
         self.taken.append((method, message))
         if self._problems:
-            settled(self._problems.pop(0))
+            tell(subject, self._problems.pop(0))
         else:
-            self.waiting.append(settled)
+            self.waiting.append(lambda problem: tell(subject, problem))
 
 
 class TestServerInThisProcess:

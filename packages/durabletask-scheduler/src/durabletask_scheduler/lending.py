@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -11,8 +13,11 @@ from durabletask_scheduler.hub.model import HubError
 from durabletask_scheduler.shifts import Shifts
 from durabletask_scheduler.transport import Service, begin_call, status_of
 
-Settled = Callable[["tuple[grpc.StatusCode, str] | None"], None]
-"""Told once, on any thread, how an answer was taken: None for OK, else status and details. It must not block."""
+Tell = Callable[[Any, "tuple[grpc.StatusCode, str] | None"], None]
+"""Told once, on any thread, how an answer was taken: which one, and None for OK, else status and details.
+
+It must not block.
+"""
 
 
 class Lending:
@@ -26,10 +31,14 @@ class Lending:
         self.stand_by = shifts.stand_by
         self.core = shifts.core
 
-    def answer(self, rpc: str, message: Message, settled: Settled) -> None:
-        """Hand in the answer to a work item; what a unary call of the channel would do, without the call."""
+    def answer(self, rpc: str, message: Message, tell: Tell, subject: Any) -> None:
+        """Hand in the answer to a work item; what a unary call of the channel would do, without the call.
 
-        def reply(response: Message | None, error: HubError | None) -> None:
-            settled(None if error is None else status_of(error))
+        Args:
+            subject: what ``tell`` is told about.
+        """
+        begin_call(self._service, rpc, message, {}, partial(_reply, tell, subject))
 
-        begin_call(self._service, rpc, message, {}, reply)
+
+def _reply(tell: Tell, subject: Any, _: Message | None, error: HubError | None) -> None:
+    tell(subject, None if error is None else status_of(error))

@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from functools import partial
 
 from google.protobuf.message import Message
 
@@ -36,6 +35,8 @@ class Ledger:
         self._in_flight: dict[Item, None] = {}
         # Those of them that are not answered yet. Whoever takes one out answers it: that alone needs no lock.
         self._open: dict[Item, bool] = {}
+        # Made once: it goes with every answer.
+        self._when_completed = self._completed
 
     def begun(self, item: Item) -> None:
         """The item was taken and now counts as in flight."""
@@ -50,7 +51,7 @@ class Ledger:
     def complete(self, item: Item, response: Message) -> None:
         """Send the response, unless the item was abandoned meanwhile."""
         if self._open.pop(item, False):
-            self._outbox.send(Delivery(item.kind.complete, response, partial(self._completed, item, response)))
+            self._outbox.send(Delivery(item.kind.complete, response, self._when_completed, item))
         else:
             self._lost(item)
 
@@ -86,23 +87,24 @@ class Ledger:
             self._is_awaited = True
             return self._emptied.wait_for(lambda: not self._in_flight, max(0.0, deadline - time.monotonic()))
 
-    def _completed(self, item: Item, response: Message, refusal: Refusal | None) -> None:
+    def _completed(self, delivery: Delivery, refusal: Refusal | None) -> None:
+        item: Item = delivery.subject
         if refusal is None:
             self._end(item)
             return
         self._lost(item)
-        substitute = too_large(response, refusal) if is_too_large(refusal) else None
+        substitute = too_large(delivery.message, refusal) if is_too_large(refusal) else None
         if substitute is not None:
             self._logger.error("The answer to %s is too large (%s); it fails", item.subject, refusal)
-            self._outbox.send(Delivery(item.kind.complete, substitute, partial(self._substituted, item)))
+            self._outbox.send(Delivery(item.kind.complete, substitute, self._substituted, item))
             return
         self._undelivered(item, refusal)
 
-    def _substituted(self, item: Item, refusal: Refusal | None) -> None:
+    def _substituted(self, delivery: Delivery, refusal: Refusal | None) -> None:
         if refusal is None:
-            self._end(item)
+            self._end(delivery.subject)
         else:
-            self._undelivered(item, refusal)
+            self._undelivered(delivery.subject, refusal)
 
     def _undelivered(self, item: Item, refusal: Refusal) -> None:
         self._logger.error("The answer to %s cannot be delivered (%s); abandoning it", item.subject, refusal)
@@ -113,14 +115,12 @@ class Ledger:
         kind = item.kind
         self._outbox.send(
             Delivery(
-                kind.abandon,
-                kind.abandon_request(item.token),
-                partial(self._given_back, item),
-                attempts_left=_ABANDON_TRIES,
+                kind.abandon, kind.abandon_request(item.token), self._given_back, item, attempts_left=_ABANDON_TRIES
             )
         )
 
-    def _given_back(self, item: Item, refusal: Refusal | None) -> None:
+    def _given_back(self, delivery: Delivery, refusal: Refusal | None) -> None:
+        item: Item = delivery.subject
         if refusal is not None:
             self._logger.warning("%s cannot be abandoned either (%s)", item.subject, refusal)
         self._end(item)

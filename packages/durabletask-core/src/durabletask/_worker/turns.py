@@ -86,11 +86,13 @@ class Turns:
         self._payloads = payloads
         self._watchdog = watchdog
         self._logger = logger
+        # Made once: it goes with every turn.
+        self._when_lost = self._lost
         self.keep_warm = False
 
     def handle(self, work_item: pb.WorkItem) -> None:
         """Run the turn and send its answer."""
-        item = Item(ORCHESTRATION, work_item, self._lost)
+        item = Item(ORCHESTRATION, work_item, self._when_lost)
         self._ledger.begun(item)
         try:
             response = self._respond(work_item)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import grpc
 from durabletask_proto import scheduler_additions_pb2 as additions_pb
@@ -37,8 +38,11 @@ RETRYABLE = frozenset(
 )
 
 
-HandOver = Callable[[str, Message, "Callable[[tuple[grpc.StatusCode, str] | None], None]"], None]
-"""Takes method, message, and whom to tell once, on any thread, how it went: None for OK, else status and details."""
+Told = Callable[["Delivery", "tuple[grpc.StatusCode, str] | None"], None]
+"""Told how a delivery went: None for OK, else status and details."""
+
+HandOver = Callable[[str, Message, Told, "Delivery"], None]
+"""Takes method, message, whom to tell, once and on any thread, how it went, and what to tell it of."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,16 @@ class Delivery:
     Args:
         method: Name of the RPC.
         message: Its request.
-        settled: Called exactly once, on any thread: with None when the server said OK, else with
+        settled: Called exactly once, on any thread, with the delivery and None when the server said OK, else
             the last error. Must not block.
+        subject: What is answered, for ``settled``.
         attempts_left: Tries in all.
     """
 
     method: str
     message: Message
-    settled: Callable[[Refusal | None], None]
+    settled: "Callable[[Delivery, Refusal | None], None]"
+    subject: Any = None
     attempts_left: int = 10
     failures: int = field(default=0, init=False)
 
@@ -108,6 +114,8 @@ class Outbox:
         self._closed = False
         self._frames: AnswerFrames[Delivery] | None = None
         self._direct: HandOver | None = None
+        # Made once: it goes with every delivery.
+        self._tell: Told = self._handed_over
 
     def ride(self, frames: AnswerFrames[Delivery] | None) -> None:
         """Send by this stream from now on; None for by calls.
@@ -133,7 +141,7 @@ class Outbox:
         """Send it the cheapest way there is."""
         direct, frames = self._direct, self._frames
         if direct is not None and not self._closed:
-            direct(delivery.method, delivery.message, partial(self._handed_over, delivery))
+            direct(delivery.method, delivery.message, self._tell, delivery)
         elif frames is None or not frames.take(delivery):
             self._send_alone(delivery)
 
@@ -153,7 +161,7 @@ class Outbox:
         if self._closed:
             return
         if problem is None:
-            delivery.settled(None)
+            delivery.settled(delivery, None)
         else:
             self._clock.call_later(0, partial(self._refused, delivery, Refusal(*problem)))
 
@@ -207,14 +215,14 @@ class Outbox:
         if self._closed:
             return
         if refusal is None:
-            delivery.settled(None)
+            delivery.settled(delivery, None)
         else:
             self._refused(delivery, refusal)
 
     def _refused(self, delivery: Delivery, refusal: Refusal) -> None:
         delivery.attempts_left -= 1
         if delivery.attempts_left <= 0 or not _is_passing(refusal):
-            delivery.settled(refusal)
+            delivery.settled(delivery, refusal)
             return
         delay = full_jitter(self._delays.base, self._delays.cap, delivery.failures)
         delivery.failures += 1

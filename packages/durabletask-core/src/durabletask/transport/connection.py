@@ -74,9 +74,11 @@ class Connection:
         start: Callable[..., FutureCall] = getattr(self._stub, method).future
         return self._lane.send(partial(start, message, timeout=CALL_DEADLINE))
 
-    def hand_over(self, lending: Lending, method: str, message: Message, settled: Callable[[Any], None]) -> None:
-        """The same with a scheduler in this process, which tells ``settled`` None for OK, or status and details."""
-        self._lane.send(partial(lending.answer, method, message, settled))
+    def hand_over(
+        self, lending: Lending, method: str, message: Message, tell: Callable[[Any, Any], None], subject: Any
+    ) -> None:
+        """The same with a scheduler in this process; see :meth:`.lane.Lending.answer`."""
+        self._lane.send(partial(lending.answer, method, message, tell, subject))
 
     @property
     def lending(self) -> Lending | None:

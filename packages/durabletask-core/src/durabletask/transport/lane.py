@@ -51,9 +51,17 @@ class Lending(Protocol):
         """``call`` wakes a thread that helps then; or, with ``on=False``, does not any more."""
 
     def answer(
-        self, rpc: str, message: Message, settled: "Callable[[tuple[grpc.StatusCode, str] | None], None]"
+        self,
+        rpc: str,
+        message: Message,
+        tell: "Callable[[Any, tuple[grpc.StatusCode, str] | None], None]",
+        subject: Any,
     ) -> None:
-        """Hand in the answer to a work item; ``settled`` is told once, on any thread, how it was taken."""
+        """Hand in the answer to a work item.
+
+        Args:
+            tell: told once, on any thread, how it was taken: ``subject``, and None for OK, else status and details.
+        """
 
     def leave(self) -> None:
         """What has gathered is left to others, because this thread has something else to do first."""
