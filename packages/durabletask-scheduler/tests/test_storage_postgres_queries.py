@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_scheduler.hub.model import (
     COMPLETED,
     FAILED,
@@ -17,6 +18,7 @@ from durabletask_scheduler.hub.model import (
     RUNNING,
     Commit,
     HistoryRow,
+    InboxRow,
     Instance,
     OpenTask,
     TaskKind,
@@ -32,6 +34,7 @@ from postgres_server import PostgresServer
 pytest.importorskip("psycopg", reason='needs psycopg: pip install "psycopg[binary]"')
 
 from durabletask_scheduler.storage.postgres_opening import Target, connect
+from durabletask_scheduler.storage.postgres_pipeline import MANY, over_rows
 
 HUB = "default"
 
@@ -100,6 +103,30 @@ def test_texts_with_nul_are_stored_found_and_paged(store: PostgresStorage) -> No
     assert {row.instance_id for row in found} == {"id\0", "id\0\0", "id\0\1"}
     ids = [instance.instance_id for instance in instances]
     assert store.existing(HUB, [*ids, "id\0\2"]) == set(ids)
+
+
+@pytest.mark.parametrize("count", [1, MANY - 1, MANY, MANY + 1, 2 * MANY, 2 * MANY + 3])
+def test_rows_are_written_and_changed_and_removed_many_at_a_time(store: PostgresStorage, count: int) -> None:
+    instances = [make(key, name=f"n{key}") for key in range(1, count + 1)]
+    history = [HistoryRow(key + 100, key, b"h%d" % key, 1) for key in range(1, count + 1)]
+    tasks = [(key, OpenTask(key + 200, TaskKind.TIMER, 0, key + 100)) for key in range(1, count + 1)]
+    inbox = [InboxRow(key + 300, key, pb.HistoryEvent(eventId=key).SerializeToString()) for key in range(1, count + 1)]
+    store.write([Commit(created=instances, history=history, opened=tasks, inbox_added=inbox)])
+    for key in range(1, count + 1):
+        found = store.load_key(key)
+        assert found is not None and found.name == f"n{key}" and list(found.open_tasks) == [key + 200]
+        assert [inbound.event.eventId for inbound in found.inbox] == [key]
+        assert store.history(key) == [history[key - 1]]
+    changed = {each.key: replace(each, status=RUNNING, name=f"m{each.key}") for each in instances}
+    gone = [key + 200 for key in range(1, count + 1)]
+    store.write([Commit(updated=changed, closed=gone, inbox_removed=[row.key for row in inbox])])
+    for key in range(1, count + 1):
+        found = store.load_key(key)
+        assert found is not None and found.name == f"m{key}" and found.status == RUNNING
+        assert not found.open_tasks and not found.inbox
+    store.write([Commit(deleted=[each.key for each in instances])])
+    assert [store.load_key(key) for key in range(1, count + 1)] == [None] * count
+    assert [store.history(key) for key in range(1, count + 1)] == [[]] * count
 
 
 def test_a_group_of_any_size_is_written_at_once(store: PostgresStorage) -> None:
@@ -246,17 +273,19 @@ def test_no_statement_that_reads_is_left_out() -> None:
 _CHANGES = {
     name: (found["table"], found["column"])
     for name, sql in statements("postgres", "write").items()
-    if (found := re.search(r"(FROM|UPDATE) (?P<table>\w+)\b.*\bWHERE (?P<column>\w+) = \$\d+$", sql, re.DOTALL))
+    if (found := re.search(r"^(DELETE FROM|UPDATE) (?P<table>\w+)\b.*\b(?P<column>\w+) = ANY \(", sql, re.DOTALL))
 }
 _INDEXES = {("history", "instance_key"): "by_instance", ("open_tasks", "instance_key"): "by_instance"}
 _INDEXES |= {("inbox", "instance_key"): "by_instance", ("entity_inbox", "entity_key"): "by_entity"}
 
 
 @pytest.mark.parametrize("name", list(_CHANGES))
-def test_changes_look_up_their_rows_whatever_the_server_knows(known: Any, name: str) -> None:
-    sql = re.sub(r"\$(\d+)", r"%(\1)s", statements("postgres", "write")[name])
+@pytest.mark.parametrize("rows", [1, MANY])
+def test_changes_look_up_their_rows_whatever_the_server_knows(known: Any, name: str, rows: int) -> None:
+    sql = over_rows(statements("postgres", "write")[name], rows)
     table, column = _CHANGES[name]
-    assert looked_up(plan_of(known, sql)) == {f"{table}_{_INDEXES.get((table, column), 'pkey')}"}
+    found = looked_up(plan_of(known, re.sub(r"\$(\d+)", r"%(p\1)s", sql)))
+    assert found == {f"{table}_{_INDEXES.get((table, column), 'pkey')}"}
 
 
 def test_no_statement_that_changes_or_removes_is_left_out() -> None:

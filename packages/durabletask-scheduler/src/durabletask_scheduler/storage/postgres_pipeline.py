@@ -5,7 +5,9 @@ It speaks libpq's own pipeline mode: what psycopg does for each statement costs 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import psycopg
 from psycopg.abc import PQGen
@@ -15,28 +17,55 @@ from psycopg.waiting import Ready, Wait
 
 from durabletask_scheduler.storage.changes import Step
 from durabletask_scheduler.storage.postgres_values import encoded
+from durabletask_scheduler.storage.rows import Row
 
-_Call = tuple[tuple[bytes, list[Format]], Sequence[bytes | None]]
+_Prepared = tuple[bytes, list[Format]]
+_Call = tuple[_Prepared, Sequence[bytes | None]]
+
+MANY = 16
+"""So many rows at once take the server two thirds of the time that they take one by one; more save little more."""
+
+_ROW = re.compile(r"\{([^}]*)\}")
+_PARAMETER = re.compile(r"\$(\d+)")
+_EACH = re.compile(r"\$(\d+)\.\.\.")
 
 _FINE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.PIPELINE_SYNC)
+
+
+def over_rows(sql: str, count: int) -> str:
+    """A statement over so many rows at once.
+
+    Args:
+        sql: with the types of a row in braces, in place of which come the parameters of the rows: ``($1::bigint,
+            $2::text), ($3::bigint, $4::text)``. In place of ``$2...`` comes the second one of each: ``$2, $4``.
+    """
+    before, types, after = _ROW.split(sql)
+    width = types.count(",") + 1
+    numbers = range(0, count * width, width)
+    rows = (
+        ", ".join(f"${first + place}::{name.strip()}" for place, name in enumerate(types.split(","), start=1))
+        for first in numbers
+    )
+    after = _EACH.sub(lambda found: ", ".join(f"${first + int(found[1])}" for first in numbers), after)
+    return f"{before}({'), ('.join(rows)}){after}"
 
 
 class Pipeline:
     """Prepared statements of one connection.
 
     Args:
-        statements: their SQL by name, with parameters ``$1``, ``$2`` ....
+        statements: their SQL by name, each over rows; see :func:`over_rows`.
     """
 
     def __init__(self, connection: psycopg.Connection, statements: Mapping[str, str]) -> None:
         self._connection = connection
         self._wire = connection.pgconn
-        self._names: dict[str, tuple[bytes, list[Format]]] = {}
-        for name, sql in {**statements, "begin": "BEGIN", "commit": "COMMIT"}.items():
-            prepared = self._wire.prepare(name.encode(), sql.encode())
-            if prepared.status not in _FINE:
-                raise _error_of(prepared)
-            self._names[name] = (name.encode(), [Format.BINARY] * sql.count("$"))
+        self._prepare("begin", "BEGIN")
+        self._prepare("commit", "COMMIT")
+        self._over_one = {name: self._prepare(name, over_rows(sql, 1)) for name, sql in statements.items()}
+        self._over_many = {
+            name: self._prepare(f"{name}_many", over_rows(sql, MANY)) for name, sql in statements.items()
+        }
 
     def run(self, steps: Iterable[Step]) -> None:
         """Run statements over their rows, in order, in a transaction of their own.
@@ -46,7 +75,7 @@ class Pipeline:
                 is not known.
             struct.error, UnicodeError: a value cannot be stored; nothing was written.
         """
-        calls = [(self._names[name], encoded(row)) for name, rows in steps for row in rows]
+        calls = [call for name, rows in steps for call in self._calls(name, list(rows))]
         try:
             error = self._converse(calls)
         except BaseException:
@@ -56,6 +85,20 @@ class Pipeline:
         if error is not None:
             self._connection.rollback()
             raise error
+
+    def _prepare(self, name: str, sql: str) -> _Prepared:
+        prepared = self._wire.prepare(name.encode(), sql.encode())
+        if prepared.status not in _FINE:
+            raise _error_of(prepared)
+        return name.encode(), [Format.BINARY] * max(map(int, _PARAMETER.findall(sql)), default=0)
+
+    def _calls(self, name: str, rows: Sequence[Row]) -> Iterator[_Call]:
+        taken = 0
+        while len(rows) - taken >= MANY:
+            yield self._over_many[name], encoded(itertools.chain.from_iterable(rows[taken : taken + MANY]))
+            taken += MANY
+        for row in rows[taken:]:
+            yield self._over_one[name], encoded(row)
 
     def _converse(self, calls: Sequence[_Call]) -> psycopg.Error | None:
         wire = self._wire
