@@ -346,6 +346,8 @@ class Engine:
                 self._give_up(_unavailable(error))
                 return
             taken = time.monotonic() - begun
+            if self.storage.waits_for_disk:
+                self.shifts.core.waited_for_disk()
             self._turn_linger.wrote(taken)
             self._batch_linger.wrote(taken)
             self.loading.store_works()

@@ -11,8 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Final, Protocol
 
 _FIRST_SECONDS: Final = 0.05
-_NEIGHBOURS_SECONDS: Final = 1.0
+_NEWS_SECONDS: Final = 1.0
 _WORTH_A_MOVE: Final = 0.3
+ENOUGH_WAITS: Final = 32
+"""How often a process has to have waited for the disk before it can be told where that comes back to."""
+
+# A write to the disk and making it last are one to three interrupts, as a rule.
+_PER_WAIT: Final = (0.9, 8.0)
+_NEARLY_ALL: Final = 0.9
 
 
 class Machine(Protocol):
@@ -29,6 +35,13 @@ class Machine(Protocol):
 
     def own(self) -> Mapping[int, float]:
         """Seconds of these for this process."""
+
+    def interrupts(self) -> Mapping[str, Mapping[int, int]]:
+        """How many each device has sent to each core so far.
+
+        Raises:
+            OSError: the system does not say.
+        """
 
     def run_on(self, cores: Set[int]) -> None:
         """Every thread of this process runs on these cores only, and so do those that they start.
@@ -57,7 +70,7 @@ class Neighbours:
         """How much of each core others have had since the last answer, from 0 to 1.
 
         Returns:
-            None if that is less than a second ago.
+            None if that is less than a second ago; the first times, after a start that says little, less than that.
 
         Raises:
             OSError: the system does not say.
@@ -67,7 +80,7 @@ class Neighbours:
         if passed < self._seconds:
             return None
         before, self._others = self._others, self._count()
-        self._since, self._seconds = now, _NEIGHBOURS_SECONDS
+        self._since, self._seconds = now, _longer(self._seconds)
         return {core: (self._others[core] - before[core]) / passed for core in self._allowed}
 
     def _count(self) -> dict[int, float]:
@@ -75,15 +88,69 @@ class Neighbours:
         return {core: busy.get(core, 0.0) - own.get(core, 0.0) for core in self._allowed}
 
 
-def better_core(held: int, shares: Mapping[int, float], chance: Callable[[], float]) -> int:
+class Disk:
+    """Which core the disk tells that it has written.
+
+    Many a disk tells the same one each time. A thread that waits there for the disk goes on at once; on another core it
+    has to be woken from there.
+
+    Args:
+        machine: the machine.
+
+    Raises:
+        OSError: the system does not say.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._waits = 0
+        self._before = machine.interrupts()
+        self._next_look = machine.clock()
+        self._seconds = _FIRST_SECONDS
+
+    def core(self, waits: int) -> int | None:
+        """The core; None if it is not clear, or was told less than a second ago (the first times, less than that).
+
+        Args:
+            waits: how often this process has waited for the disk since this object was made.
+
+        Raises:
+            OSError: the system does not say.
+        """
+        new = waits - self._waits
+        if new < ENOUGH_WAITS or self._machine.clock() < self._next_look:
+            return None
+        self._next_look = self._machine.clock() + self._seconds
+        self._seconds = _longer(self._seconds)
+        before, self._before = self._before, self._machine.interrupts()
+        self._waits = waits
+        found = set()
+        for device, counts in self._before.items():
+            sent = {core: count - before.get(device, {}).get(core, 0) for core, count in counts.items()}
+            most = max(sent, key=lambda core: sent[core])
+            if _PER_WAIT[0] <= sum(sent.values()) / new <= _PER_WAIT[1] and sent[most] >= _NEARLY_ALL * sum(
+                sent.values()
+            ):
+                found.add(most)
+        return found.pop() if len(found) == 1 else None
+
+
+def _longer(seconds: float) -> float:
+    return min(2 * seconds, _NEWS_SECONDS)
+
+
+def better_core(held: int, shares: Mapping[int, float], chance: Callable[[], float], disk: int | None = None) -> int:
     """The core to be on: the one that is held, unless others have much more of it than of another one.
 
     Args:
         held: the core so far.
         shares: what others have of each, from 0 to 1.
         chance: returns a random number from 0 to 1.
+        disk: the core that is best unless others have much of it.
     """
     quietest = min(shares, key=lambda core: shares[core])
+    if disk is not None and disk in shares and shares[disk] - shares[quietest] <= _WORTH_A_MOVE:
+        return disk
     return quietest if shares[held] - shares[quietest] > _WORTH_A_MOVE and chance() < 0.5 else held
 
 
@@ -122,6 +189,17 @@ class LinuxMachine:
                 self._own[int(fields[36])] += max(0, ticks - self._threads.get(thread, 0))
         self._threads = threads
         return {core: ticks * self._tick for core, ticks in self._own.items()}
+
+    def interrupts(self) -> dict[str, dict[int, int]]:
+        """From ``/proc/interrupts``: of devices, which have numbers there."""
+        with _understood("/proc/interrupts"), open("/proc/interrupts", encoding="utf-8", errors="replace") as lines:
+            cores = [int(name.removeprefix("CPU")) for name in next(lines, "").split()]
+            rows = (line.split() for line in lines)
+            return {
+                row[0]: {core: int(count) for core, count in zip(cores, row[1:])}
+                for row in rows
+                if cores and row and row[0].rstrip(":").isdigit()
+            }
 
     def run_on(self, cores: Set[int]) -> None:
         """For every thread; a new one takes over the cores of the thread that starts it."""

@@ -8,14 +8,23 @@ code starts, a child process or a library's own threads, never inherits the one 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Final
 
-from durabletask_scheduler.machine import LinuxMachine, Machine, Neighbours, better_core, one_core_is_faster
+from durabletask_scheduler.machine import (
+    ENOUGH_WAITS,
+    Disk,
+    LinuxMachine,
+    Machine,
+    Neighbours,
+    better_core,
+    one_core_is_faster,
+)
 
 logger = logging.getLogger("durabletask_scheduler.cores")
 
@@ -62,6 +71,9 @@ class SharedCore:
         self._gate = threading.Lock()
         self._asked = off
         self._neighbours: Neighbours | None = None
+        self._shares: Mapping[int, float] = {}
+        self._disk: Disk | None = None
+        self._disk_waits = 0
 
     def use(self) -> None:
         """From now on a core is shared, if that is faster here."""
@@ -77,6 +89,7 @@ class SharedCore:
             try:
                 allowed = sorted(os.sched_getaffinity(0))
                 self._neighbours = Neighbours(self._new_machine(), allowed)
+                self._shares = dict.fromkeys(allowed, 0.0)
             except OSError as error:
                 logger.info("no core is shared: %s", error)
             else:
@@ -110,19 +123,49 @@ class SharedCore:
                 self._give_up(error)
             mine.core = None
 
+    def waited_for_disk(self) -> None:
+        """A thread of this process has waited for the disk: the core that this comes back to is the one to share."""
+        if self._disk_waits == 0 and self.core is not None:
+            with self._reported():
+                self._disk = Disk(self._new_machine())
+        # Several schedulers may count the same one: that is near enough.
+        self._disk_waits += 1
+        if self._disk_waits % ENOUGH_WAITS == 0:
+            # While lent threads do the work, the engine's own may sleep for long.
+            self.look()
+
     def look(self) -> None:
-        """Another core is shared from now on if other processes take this one; looks at most once a second."""
+        """Another core is shared from now on if other processes take this one, or the disk comes back to another one.
+
+        Looks at each at most once a second.
+        """
         neighbours = self._neighbours
         if self.core is None or neighbours is None or not self._gate.acquire(blocking=False):
             return
         try:
-            shares = neighbours.see()
-            if shares is not None:
-                self.core = better_core(self.core, shares, self._chance)
+            news = neighbours.see()
+            disk = self._core_of_disk()
+            self._shares = news or self._shares
+            if news is not None or disk is not None:
+                self.core = better_core(self.core, self._shares, self._chance, disk)
         except OSError as error:
             self._give_up(error)
         finally:
             self._gate.release()
+
+    def _core_of_disk(self) -> int | None:
+        with self._reported():
+            return None if self._disk is None else self._disk.core(self._disk_waits)
+        return None
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Around asking for the disk, without which the shared core is as good as any."""
+        try:
+            yield
+        except OSError as error:
+            self._disk = None
+            logger.info("the shared core is not chosen by the disk: %s", error)
 
     def _give_up(self, error: OSError) -> None:
         if self.core is not None:

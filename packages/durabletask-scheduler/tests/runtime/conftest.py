@@ -92,6 +92,7 @@ class FailingStorage:
     """A store that can be told to fail: the calls of the methods named in ``failing`` raise."""
 
     confirm_seconds = 0
+    waits_for_disk = False
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from operator import add
 
 import pytest
 from durabletask_scheduler.cores import BUSY_SECONDS, IDLE_SECONDS, CoreRules, OneCore
-from durabletask_scheduler.machine import LinuxMachine, Neighbours, better_core
+from durabletask_scheduler.machine import ENOUGH_WAITS, Disk, LinuxMachine, Neighbours, better_core
 
 SECONDS = 20
 needs_cores = pytest.mark.skipif(
@@ -32,6 +33,7 @@ class FakeMachine:
         self.runs_on = frozenset(self.cores)
         self.refuses = refuses
         self.readings = 0
+        self.sent = {}
 
     def clock(self):
         return self.now
@@ -45,6 +47,9 @@ class FakeMachine:
 
     def own(self):
         return dict(self.ours)
+
+    def interrupts(self):
+        return self.sent
 
     def run_on(self, allowed):
         if self.refuses:
@@ -184,6 +189,9 @@ def test_what_a_core_did_before_the_process_came_is_not_held_against_it():
 def test_the_cores_are_asked_about_once_a_second_at_most():
     machine = FakeMachine()
     rules = held(machine)
+    for _ in range(20):
+        machine.pass_time(0.1, 0.5)
+        rules.look()
     before = machine.readings
     for _ in range(30):
         machine.pass_time(0.1, 0.5)
@@ -251,6 +259,9 @@ def test_the_share_of_others_is_what_a_core_works_without_this_process():
     neighbours = Neighbours(machine, machine.cores)
     machine.pass_time(0.5, 0.9, core_0=0.2, core_2=0.7)
     assert neighbours.see() == pytest.approx({0: 0.2, 1: 0.0, 2: 0.7})
+    for _ in range(9):
+        machine.pass_time(1.0, 0.0)
+        assert neighbours.see() is not None
     machine.pass_time(0.9, 0.9, core_0=0.2)
     assert neighbours.see() is None, "less than a second"
     machine.pass_time(0.3, 0.9, core_0=0.2, core_1=0.4)
@@ -269,6 +280,119 @@ def test_the_share_of_others_is_what_a_core_works_without_this_process():
 )
 def test_a_much_better_core_is_taken_half_of_the_time(shares, chance, expected):
     assert better_core(0, shares, lambda: chance) == expected
+
+
+def test_the_first_looks_at_others_come_sooner_one_after_the_other():
+    machine = FakeMachine()
+    neighbours = Neighbours(machine, machine.cores)
+    seen = []
+    for _ in range(400):
+        machine.pass_time(0.01, 0.0)
+        if neighbours.see() is not None:
+            seen.append(round(machine.now - 100.0, 2))
+    between = [after - before for before, after in itertools.pairwise([0.0, *seen])]
+    assert between == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0], abs=0.011)
+
+
+@pytest.mark.parametrize(
+    ("shares", "disk", "expected"),
+    [
+        ({0: 0.0, 1: 0.0}, 1, 1),
+        ({0: 0.0, 1: 0.25}, 1, 1),
+        ({0: 0.0, 1: 0.9}, 1, 0),
+        ({0: 0.9, 1: 0.0}, 0, 1),
+        ({0: 0.0, 1: 0.0}, 7, 0),
+        ({0: 0.0, 1: 0.0}, None, 0),
+    ],
+)
+def test_the_core_of_the_disk_is_taken_unless_others_have_it(shares, disk, expected):
+    assert better_core(0, shares, lambda: 0.0, disk) == expected
+
+
+class TestDisk:
+    """Interrupts of devices on a machine of three cores, while this process waits for its disk a hundred times."""
+
+    def core(self, waits=100, **sent):
+        machine = FakeMachine()
+        machine.sent = {device: {0: 7_000, 1: 800, 2: 90_000} for device in sent}
+        disk = Disk(machine)
+        machine.sent = {device: dict(enumerate(map(add, (7_000, 800, 90_000), new))) for device, new in sent.items()}
+        return disk.core(waits)
+
+    def test_it_is_the_core_to_which_one_device_sends_so_many(self):
+        assert self.core(disk=(0, 300, 0)) == 1
+        assert self.core(disk=(0, 3, 100), network=(0, 5, 0), unused=(0, 0, 0)) == 2
+
+    def test_it_is_not_clear_with_too_few_or_too_many(self):
+        assert self.core(disk=(0, 50, 0)) is None
+        assert self.core(disk=(0, 5_000, 0)) is None
+
+    def test_it_is_not_clear_with_a_disk_that_tells_several_cores(self):
+        assert self.core(disk=(100, 100, 100)) is None
+
+    def test_it_is_not_clear_with_two_devices_on_two_cores(self):
+        assert self.core(disk=(0, 300, 0), network=(200, 0, 0)) is None
+        assert self.core(disk=(0, 300, 0), network=(0, 200, 0)) == 1
+
+    def test_few_waits_tell_nothing_and_are_counted_later(self):
+        assert self.core(waits=ENOUGH_WAITS - 1, disk=(0, 100, 0)) is None
+        machine = FakeMachine()
+        machine.sent = {"36:": {0: 0, 1: 0}}
+        disk = Disk(machine)
+        machine.sent = {"36:": {0: 0, 1: 20}}
+        assert disk.core(20) is None
+        machine.sent = {"36:": {0: 0, 1: 40}}
+        assert disk.core(40) == 1
+
+    def test_it_is_told_once_a_second_at_most_and_sooner_at_first(self):
+        machine = FakeMachine()
+        machine.sent = {"36:": {0: 0, 1: 0}}
+        disk, told = Disk(machine), []
+        for number in range(1, 400):
+            machine.pass_time(0.01, 0.0)
+            machine.sent = {"36:": {0: 0, 1: 100 * number}}
+            if disk.core(100 * number) is not None:
+                told.append(machine.now)
+        between = [after - before for before, after in itertools.pairwise(told)]
+        assert between == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0], abs=0.011)
+
+    def test_a_device_that_has_just_come_is_not_taken_for_the_disk_by_its_past(self):
+        machine = FakeMachine()
+        machine.sent = {}
+        disk = Disk(machine)
+        machine.sent = {"36:": {0: 0, 1: 200}}
+        assert disk.core(100) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/interrupts"), reason="this system does not tell of its interrupts")
+def test_the_machine_tells_of_the_interrupts_of_its_devices():
+    before = LinuxMachine().interrupts()
+    after = LinuxMachine().interrupts()
+    assert before.keys() <= after.keys()
+    for device, counts in before.items():
+        assert device.rstrip(":").isdigit()
+        assert all(after[device][core] >= count for core, count in counts.items())
+
+
+_INTERRUPTS = """\
+           CPU0       CPU2
+  1:          0         17   IO-APIC   1-edge      i8042
+ 36:          4   32537372   PCI-MSIX-0000:00:02.0   1-edge      virtio1-req.0
+LOC:      40000      50000   Local timer interrupts
+ERR:          0
+"""
+
+
+def test_only_devices_are_told_with_the_cores_that_are_there(monkeypatch):
+    monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO(_INTERRUPTS))
+    assert LinuxMachine().interrupts() == {"1:": {0: 0, 2: 17}, "36:": {0: 4, 2: 32537372}}
+
+
+@pytest.mark.parametrize("content", ["CPUs 2\n 1: 2", "CPU0\n 1: x"])
+def test_interrupts_that_nobody_expects_cannot_be_read(monkeypatch, content):
+    monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO(content))
+    with pytest.raises(OSError, match="/proc/interrupts is not what Linux writes there"):
+        LinuxMachine().interrupts()
 
 
 @needs_cores

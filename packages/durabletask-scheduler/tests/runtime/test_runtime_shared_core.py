@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -16,7 +17,9 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto.orchestrator_service_pb2_grpc import TaskHubSidecarServiceStub
 from durabletask_scheduler import Scheduler
 from durabletask_scheduler.limits import ServiceOptions
+from durabletask_scheduler.machine import ENOUGH_WAITS
 from durabletask_scheduler.shared_core import NO_CORE, SHARED_CORE, SharedCore, start_elsewhere
+from durabletask_scheduler.storage.sqlite import SqliteStorage
 
 SECONDS = 20
 needs_cores = pytest.mark.skipif(
@@ -31,6 +34,7 @@ class FakeMachine:
     def __init__(self):
         self.now = 50.0
         self.cores = dict.fromkeys(sorted(os.sched_getaffinity(0)), 0.0)
+        self.sent = {"36:": dict.fromkeys(self.cores, 0)}
 
     def clock(self):
         return self.now
@@ -40,6 +44,9 @@ class FakeMachine:
 
     def own(self):
         return {}
+
+    def interrupts(self):
+        return {device: dict(counts) for device, counts in self.sent.items()}
 
 
 def used(chance=0.0, machine=FakeMachine):
@@ -159,7 +166,8 @@ def test_where_others_take_the_core_another_one_is_shared():
         return core.core
 
     assert look_after(0.01, first=1.0) == first, "too soon to tell"
-    assert look_after(1.0, first=0.2) == first
+    for _ in range(6):
+        assert look_after(1.0, first=0.2) == first
     assert look_after(0.9, first=1.0) == first, "at most once a second"
     for number in sorted(cores()):
         if number not in (first, other):
@@ -171,6 +179,66 @@ def test_where_others_take_the_core_another_one_is_shared():
         return cores()
 
     assert on_a_thread(run) == {other}
+
+
+def wait_for_disk(core, machine, times, back_to):
+    for _ in range(times):
+        core.waited_for_disk()
+        machine.sent["36:"][back_to] += 2
+
+
+@needs_cores
+def test_the_core_that_the_disk_comes_back_to_is_shared():
+    machine = FakeMachine()
+    core = used(machine=lambda: machine)
+    first, other = sorted(cores())[:2]
+    wait_for_disk(core, machine, ENOUGH_WAITS - 1, other)
+    assert core.core == first, "too few to tell"
+    wait_for_disk(core, machine, ENOUGH_WAITS, other)
+    assert core.core == other
+
+
+@needs_cores
+def test_the_core_of_the_disk_is_left_to_others_that_take_it():
+    machine = FakeMachine()
+    core = used(machine=lambda: machine)
+    first, other = sorted(cores())[:2]
+    machine.now += 1.0
+    machine.cores[other] += 0.6
+    core.look()
+    wait_for_disk(core, machine, 2 * ENOUGH_WAITS, other)
+    assert core.core == first
+
+
+@needs_cores
+@pytest.mark.parametrize("when", ["at first", "later"])
+def test_a_machine_that_does_not_tell_of_interrupts_still_has_a_shared_core(caplog, when):
+    machine = FakeMachine()
+    core = used(machine=lambda: machine)
+
+    def unreadable():
+        raise OSError("no interrupts here")
+
+    if when == "later":
+        core.waited_for_disk()
+    machine.interrupts = unreadable
+    with caplog.at_level(logging.INFO, "durabletask_scheduler.cores"):
+        for _ in range(4 * ENOUGH_WAITS):
+            core.waited_for_disk()
+    assert core.core == min(cores())
+    assert [record.getMessage() for record in caplog.records] == [
+        "the shared core is not chosen by the disk: no interrupts here"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("synchronous", "waits"), [("FULL", True), ("NORMAL", False), ("OFF", False)], ids=["FULL", "NORMAL", "OFF"]
+)
+def test_only_writes_that_wait_for_the_disk_are_counted(tmp_path, synchronous, waits):
+    with contextlib.closing(SqliteStorage(tmp_path / "one.db", synchronous=synchronous)) as storage:
+        assert storage.waits_for_disk is waits
+    with contextlib.closing(SqliteStorage(":memory:", synchronous=synchronous)) as storage:
+        assert not storage.waits_for_disk
 
 
 @needs_cores

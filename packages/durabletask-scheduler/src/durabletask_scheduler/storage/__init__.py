@@ -131,9 +131,11 @@ class Storage(ABC):
 
     Attributes:
         confirm_seconds: how often :meth:`confirm` is to be called; 0 for never.
+        waits_for_disk: whether :meth:`write` waits for a disk of this machine.
     """
 
     confirm_seconds: ClassVar[int] = 0
+    waits_for_disk: bool = False
 
     @abstractmethod
     def confirm(self) -> None:

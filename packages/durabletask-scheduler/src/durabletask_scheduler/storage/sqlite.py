@@ -61,6 +61,7 @@ class SqliteStorage(QueriedStorage):
     def __init__(self, path: str | os.PathLike[str], *, synchronous: str = "FULL") -> None:
         check_synchronous(synchronous)
         in_memory = os.fspath(path) == ":memory:"
+        self.waits_for_disk = synchronous == "FULL" and not in_memory
         self._connections: Connections = MemoryConnections() if in_memory else FileConnections(Path(path), synchronous)
         self._hubs = Hubs(self._rows("task_hubs"))
 
