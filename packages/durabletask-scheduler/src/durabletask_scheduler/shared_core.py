@@ -55,6 +55,7 @@ class SharedCore:
 
     Attributes:
         core: which one it is; None while none is shared.
+        is_to_look: it may be time to :meth:`look`, which the engine's own thread may not do soon.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class SharedCore:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.core: int | None = None
+        self.is_to_look = False
         self._mine = _Mine()
         self._new_machine = machine
         self._chance = chance
@@ -125,20 +127,21 @@ class SharedCore:
 
     def waited_for_disk(self) -> None:
         """A thread of this process has waited for the disk: the core that this comes back to is the one to share."""
-        if self._disk_waits == 0 and self.core is not None:
+        if self.core is None:
+            return
+        if self._disk_waits == 0:
             with self._reported():
                 self._disk = Disk(self._new_machine())
         # Several schedulers may count the same one: that is near enough.
         self._disk_waits += 1
-        if self._disk_waits % ENOUGH_WAITS == 0:
-            # While lent threads do the work, the engine's own may sleep for long.
-            self.look()
+        self.is_to_look = self.is_to_look or self._disk_waits % ENOUGH_WAITS == 0
 
     def look(self) -> None:
         """Another core is shared from now on if other processes take this one, or the disk comes back to another one.
 
         Looks at each at most once a second.
         """
+        self.is_to_look = False
         neighbours = self._neighbours
         if self.core is None or neighbours is None or not self._gate.acquire(blocking=False):
             return

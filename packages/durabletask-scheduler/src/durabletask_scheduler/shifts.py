@@ -224,6 +224,8 @@ class Shifts:
                     break
             if not self._take(self._finish, blocking=False):
                 return
+            if self.core.is_to_look:
+                self.core.look()
         self._commands.ring()
 
     def leave(self) -> None:

@@ -15,7 +15,7 @@ import pytest
 from durabletask import client, task, worker
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto.orchestrator_service_pb2_grpc import TaskHubSidecarServiceStub
-from durabletask_scheduler import Scheduler
+from durabletask_scheduler import Scheduler, engine
 from durabletask_scheduler.limits import ServiceOptions
 from durabletask_scheduler.machine import ENOUGH_WAITS
 from durabletask_scheduler.shared_core import NO_CORE, SHARED_CORE, SharedCore, start_elsewhere
@@ -185,6 +185,9 @@ def wait_for_disk(core, machine, times, back_to):
     for _ in range(times):
         core.waited_for_disk()
         machine.sent["36:"][back_to] += 2
+        if core.is_to_look:
+            core.look()
+            assert not core.is_to_look
 
 
 @needs_cores
@@ -225,6 +228,7 @@ def test_a_machine_that_does_not_tell_of_interrupts_still_has_a_shared_core(capl
     with caplog.at_level(logging.INFO, "durabletask_scheduler.cores"):
         for _ in range(4 * ENOUGH_WAITS):
             core.waited_for_disk()
+            core.look()
     assert core.core == min(cores())
     assert [record.getMessage() for record in caplog.records] == [
         "the shared core is not chosen by the disk: no interrupts here"
@@ -239,6 +243,33 @@ def test_only_writes_that_wait_for_the_disk_are_counted(tmp_path, synchronous, w
         assert storage.waits_for_disk is waits
     with contextlib.closing(SqliteStorage(":memory:", synchronous=synchronous)) as storage:
         assert not storage.waits_for_disk
+
+
+@needs_cores
+def test_a_scheduler_whose_writes_wait_finds_the_core_of_the_disk(tmp_path, monkeypatch):
+    """Lent threads look while the engine's own sleeps."""
+    machine = FakeMachine()
+    core = used(machine=lambda: machine)
+    other = sorted(cores())[1]
+    monkeypatch.setattr(engine, "SHARED_CORE", core)
+    counted = core.waited_for_disk
+
+    def comes_back():
+        counted()
+        machine.sent["36:"][other] += 2
+
+    core.waited_for_disk = comes_back
+    with Scheduler(tmp_path / "one.db") as scheduler, worker.TaskHubGrpcWorker(channel=scheduler.channel()) as working:
+        working.add_orchestrator(nothing)
+        working.start()
+        caller = client.TaskHubGrpcClient(channel=scheduler.channel())
+        for _ in range(3 * ENOUGH_WAITS):
+            caller.wait_for_orchestration_completion(caller.schedule_new_orchestration(nothing), timeout=SECONDS)
+    assert core.core == other
+
+
+def nothing(ctx, _):
+    return None
 
 
 @needs_cores

@@ -32,6 +32,8 @@ from durabletask_scheduler.hub.model import (
 COMPLETE = "completeOrchestration"
 INVALID_ACTION = "InvalidOrchestratorAction"
 
+_NO_TRACE = pb.TraceContext()
+"""Of all instances that were started with none; never changed."""
 _ENDINGS = frozenset({COMPLETED, FAILED, CANCELED, TERMINATED, CONTINUED_AS_NEW})
 
 
@@ -152,8 +154,11 @@ def _trace(effects: Effects, own: pb.TraceContext | None) -> pb.TraceContext | N
         return own
     instance = effects.instance
     if instance.parent_trace is None:
-        instance.parent_trace = pb.TraceContext()
-        instance.parent_trace.CopyFrom(events.started_event(instance).executionStarted.parentTraceContext)
+        started = events.started_event(instance).executionStarted
+        instance.parent_trace = _NO_TRACE
+        if started.HasField("parentTraceContext"):
+            instance.parent_trace = pb.TraceContext()
+            instance.parent_trace.CopyFrom(started.parentTraceContext)
     return instance.parent_trace if instance.parent_trace.traceParent else None
 
 

@@ -14,7 +14,7 @@ APPLICATION_ID = 0x44545331
 
 _NOT_SQLITE = "file is not a database"  # SQLite's words; Python 3.10 does not pass on its codes
 _BUSY_SECONDS = 10.0
-# A log that grows costs each fsync a fifth more than one that is written over: at FULL it starts over
+# A log that grows costs each fsync half as much again as one that is written over: at FULL it starts over
 # sooner. Without an fsync per commit, large payloads fare better if it starts over later.
 CHECKPOINT_PAGES = {"FULL": 1000, "NORMAL": 4000, "OFF": 4000}
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
