@@ -356,12 +356,12 @@ class Neighbour:
         self.waiting: list[Callable[[tuple[grpc.StatusCode, str] | None], None]] = []
         self._problems = list(problems)
 
-    def take(self, method: str, message: Any, tell: Told, subject: Delivery) -> None:
+    def take(self, method: str, message: Any, tell: Told, about: Delivery) -> None:
         self.taken.append((method, message))
         if self._problems:
-            tell(subject, self._problems.pop(0))
+            tell(about, self._problems.pop(0))
         else:
-            self.waiting.append(lambda problem: tell(subject, problem))
+            self.waiting.append(lambda problem: tell(about, problem))
 
 
 class TestServerInThisProcess:

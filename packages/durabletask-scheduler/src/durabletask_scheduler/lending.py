@@ -31,14 +31,14 @@ class Lending:
         self.stand_by = shifts.stand_by
         self.core = shifts.core
 
-    def answer(self, rpc: str, message: Message, tell: Tell, subject: Any) -> None:
+    def answer(self, rpc: str, message: Message, tell: Tell, about: Any) -> None:
         """Hand in the answer to a work item; what a unary call of the channel would do, without the call.
 
         Args:
-            subject: what ``tell`` is told about.
+            about: what ``tell`` is told about.
         """
-        begin_call(self._service, rpc, message, {}, partial(_reply, tell, subject))
+        begin_call(self._service, rpc, message, {}, partial(_reply, tell, about))
 
 
-def _reply(tell: Tell, subject: Any, _: Message | None, error: HubError | None) -> None:
-    tell(subject, None if error is None else status_of(error))
+def _reply(tell: Tell, about: Any, _: Message | None, error: HubError | None) -> None:
+    tell(about, None if error is None else status_of(error))

@@ -124,15 +124,23 @@ class Disk:
         self._seconds = _longer(self._seconds)
         before, self._before = self._before, self._machine.interrupts()
         self._waits = waits
-        found = set()
-        for device, counts in self._before.items():
-            sent = {core: count - before.get(device, {}).get(core, 0) for core, count in counts.items()}
-            most = max(sent, key=lambda core: sent[core])
-            if _PER_WAIT[0] <= sum(sent.values()) / new <= _PER_WAIT[1] and sent[most] >= _NEARLY_ALL * sum(
-                sent.values()
-            ):
-                found.add(most)
+        found = {
+            most
+            for device, counts in self._before.items()
+            if (most := _told(counts, before.get(device, {}), new)) is not None
+        }
         return found.pop() if len(found) == 1 else None
+
+
+def _told(counts: Mapping[int, int], before: Mapping[int, int], waits: int) -> int | None:
+    """The core to which a device has sent nearly all its interrupts, if these may be what so many waits ended with."""
+    sent = {core: count - before.get(core, 0) for core, count in counts.items()}
+    total = sum(sent.values())
+    least, most = _PER_WAIT
+    if not least * waits <= total <= most * waits:
+        return None
+    core = max(sent, key=lambda one: sent[one])
+    return core if sent[core] >= _NEARLY_ALL * total else None
 
 
 def _longer(seconds: float) -> float:

@@ -88,7 +88,7 @@ class Ledger:
             return self._emptied.wait_for(lambda: not self._in_flight, max(0.0, deadline - time.monotonic()))
 
     def _completed(self, delivery: Delivery, refusal: Refusal | None) -> None:
-        item: Item = delivery.subject
+        item: Item = delivery.about
         if refusal is None:
             self._end(item)
             return
@@ -102,9 +102,9 @@ class Ledger:
 
     def _substituted(self, delivery: Delivery, refusal: Refusal | None) -> None:
         if refusal is None:
-            self._end(delivery.subject)
+            self._end(delivery.about)
         else:
-            self._undelivered(delivery.subject, refusal)
+            self._undelivered(delivery.about, refusal)
 
     def _undelivered(self, item: Item, refusal: Refusal) -> None:
         self._logger.error("The answer to %s cannot be delivered (%s); abandoning it", item.subject, refusal)
@@ -120,7 +120,7 @@ class Ledger:
         )
 
     def _given_back(self, delivery: Delivery, refusal: Refusal | None) -> None:
-        item: Item = delivery.subject
+        item: Item = delivery.about
         if refusal is not None:
             self._logger.warning("%s cannot be abandoned either (%s)", item.subject, refusal)
         self._end(item)

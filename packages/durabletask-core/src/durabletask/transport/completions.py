@@ -65,14 +65,14 @@ class Delivery:
         message: Its request.
         settled: Called exactly once, on any thread, with the delivery and None when the server said OK, else
             the last error. Must not block.
-        subject: What is answered, for ``settled``.
+        about: What it answers, for ``settled``.
         attempts_left: Tries in all.
     """
 
     method: str
     message: Message
     settled: "Callable[[Delivery, Refusal | None], None]"
-    subject: Any = None
+    about: Any = None
     attempts_left: int = 10
     failures: int = field(default=0, init=False)
 

@@ -75,10 +75,10 @@ class Connection:
         return self._lane.send(partial(start, message, timeout=CALL_DEADLINE))
 
     def hand_over(
-        self, lending: Lending, method: str, message: Message, tell: Callable[[Any, Any], None], subject: Any
+        self, lending: Lending, method: str, message: Message, tell: Callable[[Any, Any], None], about: Any
     ) -> None:
         """The same with a scheduler in this process; see :meth:`.lane.Lending.answer`."""
-        self._lane.send(partial(lending.answer, method, message, tell, subject))
+        self._lane.send(partial(lending.answer, method, message, tell, about))
 
     @property
     def lending(self) -> Lending | None:

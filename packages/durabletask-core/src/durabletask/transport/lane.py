@@ -55,12 +55,12 @@ class Lending(Protocol):
         rpc: str,
         message: Message,
         tell: "Callable[[Any, tuple[grpc.StatusCode, str] | None], None]",
-        subject: Any,
+        about: Any,
     ) -> None:
         """Hand in the answer to a work item.
 
         Args:
-            tell: told once, on any thread, how it was taken: ``subject``, and None for OK, else status and details.
+            tell: told once, on any thread, how it was taken: ``about``, and None for OK, else status and details.
         """
 
     def leave(self) -> None:
