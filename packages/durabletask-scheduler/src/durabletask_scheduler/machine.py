@@ -81,7 +81,11 @@ class Neighbours:
             return None
         before, self._others = self._others, self._count()
         self._since, self._seconds = now, _longer(self._seconds)
-        return {core: (self._others[core] - before[core]) / passed for core in self._allowed}
+        shares = {core: (self._others[core] - before[core]) / passed for core in self._allowed}
+        # What a thread of this process has done before it came to the core that it is on now counts there, and is then
+        # missing where it was. On all cores together it is right.
+        total = max(0.0, sum(shares.values()))
+        return {core: min(max(0.0, share), total) for core, share in shares.items()}
 
     def _count(self) -> dict[int, float]:
         busy, own = self._machine.busy(), self._machine.own()

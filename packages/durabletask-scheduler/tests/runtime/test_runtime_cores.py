@@ -282,6 +282,16 @@ def test_a_much_better_core_is_taken_half_of_the_time(shares, chance, expected):
     assert better_core(0, shares, lambda: chance) == expected
 
 
+def test_a_thread_that_has_changed_cores_is_not_taken_for_others():
+    machine = FakeMachine()
+    neighbours = Neighbours(machine, machine.cores)
+    machine.now += 1.0
+    machine.cores[1] += 0.9
+    machine.cores[2] += 0.1
+    machine.ours[0] += 0.8
+    assert neighbours.see() == pytest.approx({0: 0.0, 1: 0.2, 2: 0.1})
+
+
 def test_the_first_looks_at_others_come_sooner_one_after_the_other():
     machine = FakeMachine()
     neighbours = Neighbours(machine, machine.cores)
