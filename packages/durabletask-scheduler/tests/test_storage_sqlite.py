@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -330,6 +331,57 @@ def test_nothing_is_acknowledged_when_the_file_is_gone(store: SqliteStorage, pat
     assert store.last_key() == 1
     store.write([Commit(created=[make(2)])])
     assert store.counts(HUB) == {(PENDING, "", ""): 2}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be replaced there")
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_nothing_is_acknowledged_when_another_file_takes_the_place_of_the_file(
+    store: SqliteStorage, path: Path, suffix: str
+) -> None:
+    file = Path(f"{path}{suffix}")
+    store.write([Commit(created=[make(1)])])
+    shutil.copy(file, path.parent / "other")
+    store.write([Commit(created=[make(2)])])
+    (path.parent / "other").rename(file)
+    with pytest.raises(StorageError, match="was replaced"):
+        store.write([Commit(created=[make(3)])])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be replaced there")
+def test_another_log_is_noticed_within_a_second_even_if_its_directory_looks_the_same(
+    store: SqliteStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems keep times to whole seconds only."""
+    store.write([Commit(created=[make(1)])])
+    shutil.copy(f"{path}-wal", path.parent / "other")
+    store.write([Commit(created=[make(2)])])
+    before = path.parent.stat()
+    (path.parent / "other").rename(f"{path}-wal")
+    os.utime(path.parent, ns=(before.st_atime_ns, before.st_mtime_ns))
+    later = time.monotonic() + 1.0
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    with pytest.raises(StorageError, match="was replaced"):
+        store.write([Commit(created=[make(3)])])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is known to make such a difference")
+def test_the_log_is_not_asked_about_before_each_write(
+    store: SqliteStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since Linux 6.13 that makes each fsync of it longer."""
+    store.write([Commit(created=[make(1)])])
+    asked: list[str] = []
+    stat = os.stat
+
+    def noted(name: Any, *more: Any, **options: Any) -> os.stat_result:
+        asked.append(os.fspath(name))
+        return stat(name, *more, **options)
+
+    monkeypatch.setattr(os, "stat", noted)
+    for key in range(2, 12):
+        store.write([Commit(created=[make(key)])])
+    assert sum(name.endswith("-wal") for name in asked) <= 2
+    assert sum(name.endswith(path.name) for name in asked) == 10
 
 
 def test_a_stranger_who_locks_the_file_delays_a_write_only(store: SqliteStorage, path: Path) -> None:
