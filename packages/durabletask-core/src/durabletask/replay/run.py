@@ -395,6 +395,9 @@ class OrchestrationRun:
             self._step(code.send, value)
             return
         self._step(code.throw, failure)
+        if self.is_complete:
+            # Since Python 3.12 the frame of code that has ended knows the one that it came back to.
+            failure.__traceback__ = None
 
     def _step(self, move: Callable[[Any], Any], value: Any) -> None:
         """Move user code to its next wait or its end."""
