@@ -78,9 +78,9 @@ class Engine:
         self.instances = Instances(
             storage, max_idle=options.idle_instances, max_history_bytes=options.history_cache_bytes
         )
+        self.shifts = Shifts(self, options.clock, SHARED_CORE if options.shares_core else NO_CORE)
         self.desk = WorkDesk(self)
         self.loading = Loading(self)
-        self.shifts = Shifts(self, options.clock, SHARED_CORE if options.shares_core else NO_CORE)
         self._group = Group()
         self._touched: dict[Entry, None] = {}
         self._in_command: dict[Entry, None] = {}

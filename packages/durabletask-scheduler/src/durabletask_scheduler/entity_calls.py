@@ -20,7 +20,9 @@ Handler = Callable[[Engine, str, Any], Message]
 def _signal(engine: Engine, task_hub: str, request: pb.SignalEntityRequest) -> pb.SignalEntityResponse:
     rules.check_signal(request, engine.context)
     entity = _entity(engine, task_hub, request.instanceId)
-    engine.commit(rules.signal(entity, request, task_hub, engine.context))
+    commit = rules.signal(entity, request, task_hub, engine.context)
+    engine.commit(commit)
+    engine.desk.no_hurry(commit)
     return pb.SignalEntityResponse()
 
 
@@ -43,8 +45,12 @@ HANDLERS: Mapping[str, Handler] = {
 
 def get_entity(engine: Engine, task_hub: str, request: pb.GetEntityRequest) -> pb.GetEntityResponse:
     """An entity exists for clients while it has a state."""
-    entity = _entity(engine, task_hub, request.instanceId)
-    if entity is None or entity.state is None:
+    entry = engine.desk.entities.find(task_hub, normalise(request.instanceId))
+    if entry is None:
+        return pb.GetEntityResponse()
+    engine.desk.is_missed(entry.work)
+    entity = entry.entity
+    if entity.state is None:
         return pb.GetEntityResponse()
     return pb.GetEntityResponse(exists=True, entity=rules.metadata(entity, state=request.includeState))
 

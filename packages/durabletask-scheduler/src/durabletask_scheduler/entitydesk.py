@@ -14,6 +14,7 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.message import Message as ProtoMessage
 
 from durabletask_scheduler import undeliverable
+from durabletask_scheduler.burst import Burst
 from durabletask_scheduler.dispatch import Dispatcher, Kind, LeaseOf, Route, Stream, WorkOf
 from durabletask_scheduler.entities import Entities, EntityEntry
 from durabletask_scheduler.group import logger
@@ -41,6 +42,7 @@ class EntityDesk:
     Args:
         leases: those on batches.
         send: sends a work item on a stream; does not raise.
+        burst: holds the batches for which there is no hurry.
     """
 
     def __init__(
@@ -49,14 +51,17 @@ class EntityDesk:
         dispatcher: Dispatcher,
         leases: Leases[EntityEntry],
         send: Callable[[Stream, ProtoMessage], None],
+        burst: Burst,
     ) -> None:
         self._engine = engine
         self._dispatcher = dispatcher
         self._leases = leases
         self._send = send
+        self._burst = burst
         self._entities = Entities(engine.storage, max_idle=engine.options.idle_instances)
         self._touched: dict[EntityEntry, None] = {}
-        self._ready: dict[EntityEntry, None] = {}
+        # Whether there is no hurry.
+        self._ready: dict[EntityEntry, bool] = {}
         self._late: list[BatchWork] = []
         self._held_back = False
         self._expiry_at = 0
@@ -74,7 +79,7 @@ class EntityDesk:
         if entry is None:
             entry = self._entities.load(name)
             if entry is not None:
-                self._ready[entry] = None
+                self._ready[entry] = False
         if entry is not None:
             self._touched[entry] = None
         return entry
@@ -93,7 +98,7 @@ class EntityDesk:
             self._engine.loading.load_later([name])
             return
         if entry is not None:
-            self._ready[entry] = None
+            self._ready[entry] = False
 
     # -- groups -------------------------------------------------------------------------------
 
@@ -112,7 +117,13 @@ class EntityDesk:
             self._change(row.entity_key)
         for entity in changes.ready:
             entry = self._change(entity.key)
-            self._ready[entry] = None
+            self._ready[entry] = False
+
+    def may_be_held(self, key: int) -> None:
+        """There is no hurry with the operations that have just come for the entity."""
+        entry = self._entities.by_key(key)
+        if entry in self._ready:
+            self._ready[entry] = True
 
     def written(self) -> None:
         """The group is in storage."""
@@ -194,10 +205,10 @@ class EntityDesk:
         for work in late:
             self._dispatcher.queue(work)
         ready, self._ready = self._ready, {}
-        for entry in ready:
-            self._consider(entry)
+        for entry, no_hurry in ready.items():
+            self._consider(entry, no_hurry=no_hurry)
 
-    def _consider(self, entry: EntityEntry) -> None:
+    def _consider(self, entry: EntityEntry, *, no_hurry: bool = False) -> None:
         """Queue the entity's next batch, or see to it that this happens when its time has come."""
         self._touched[entry] = None
         if entry.gone or entry.work is not None:
@@ -213,7 +224,10 @@ class EntityDesk:
         if route is None:
             route = entry.route = self._dispatcher.known(Route(Kind.BATCH, entity.task_hub, entity.name, ""))
         entry.work = WorkOf(route, entry, avoid=entry.avoid)
-        self._dispatcher.queue(entry.work)
+        if no_hurry:
+            self._burst.hold(entry.work, self._engine.now)
+        else:
+            self._dispatcher.queue(entry.work)
 
     def _begin(self, work: BatchWork, stream: Stream) -> None:
         entry = work.entry
@@ -308,7 +322,7 @@ class EntityDesk:
     def _over(self, lease: BatchLease) -> None:
         entry = lease.work.entry
         entry.work = None
-        self._ready[entry] = None
+        self._ready[entry] = False
 
     def _end(self, lease: BatchLease) -> bool:
         """The worker has it no longer; whether its answer counts."""

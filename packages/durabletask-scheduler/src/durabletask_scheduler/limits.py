@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from durabletask_scheduler.clock import Clock, SystemClock
 from durabletask_scheduler.hub.model import HubError, Limits
-from durabletask_scheduler.hub.times import SECOND
+from durabletask_scheduler.hub.times import MILLISECOND, SECOND
 
 MAX_BATCH = 500
 """Instance ids in one batch (backend semantics, PurgeInstances)."""
@@ -54,6 +54,9 @@ class ServiceOptions:
         history_warning: events in one generation after which a warning is logged, once a generation.
         worker_losses: how often in a row a work item larger than most workers accept may be lost together with
             the stream that it was sent on; then the orchestration or activity fails.
+        burst_hold: while clients start orchestrations, raise events or signal entities in close succession and nobody
+            waits for what comes of it, that is handed out so much later at most, much of it together; nanoseconds, 0
+            for at once. See ``burst``.
         on_failure: called on any thread when an unexpected error has ended the service's work for good; calls
             are refused from then on, and what is stored is taken up by the next start.
         shares_core: threads of this process that hand over to each other do so on one core of the machine (Linux); see
@@ -75,6 +78,7 @@ class ServiceOptions:
     parked_waits: int = 100_000
     history_warning: int = 10_000
     worker_losses: int = 3
+    burst_hold: int = 16 * MILLISECOND
     on_failure: Callable[[], None] = _nothing
     shares_core: bool = True
     clock: Clock = field(default_factory=SystemClock)

@@ -25,7 +25,9 @@ Handler = Callable[[Engine, str, Any], Message]
 def _start(engine: Engine, task_hub: str, request: pb.CreateInstanceRequest) -> pb.CreateInstanceResponse:
     request = with_id(request)
     existing = _instance(engine, task_hub, request.instanceId)
-    engine.commit(rules.start(existing, request, task_hub, engine.context))
+    commit = rules.start(existing, request, task_hub, engine.context)
+    engine.commit(commit)
+    engine.desk.no_hurry(commit)
     return pb.CreateInstanceResponse(instanceId=request.instanceId)
 
 
@@ -41,7 +43,9 @@ def with_id(request: pb.CreateInstanceRequest) -> pb.CreateInstanceRequest:
 
 def _raise_event(engine: Engine, task_hub: str, request: pb.RaiseEventRequest) -> pb.RaiseEventResponse:
     instance = _instance(engine, task_hub, request.instanceId)
-    engine.commit(rules.raise_event(instance, request, engine.context))
+    commit = rules.raise_event(instance, request, engine.context)
+    engine.commit(commit)
+    engine.desk.no_hurry(commit)
     return pb.RaiseEventResponse()
 
 

@@ -26,7 +26,7 @@ from durabletask_scheduler.engine import Command, Engine
 from durabletask_scheduler.group import send_reply
 from durabletask_scheduler.hub import checks
 from durabletask_scheduler.hub.model import HubError
-from durabletask_scheduler.instances import Name
+from durabletask_scheduler.instances import Entry, Name
 from durabletask_scheduler.lending import Lending
 from durabletask_scheduler.limits import ServiceOptions
 from durabletask_scheduler.outgoing import Outgoing
@@ -217,7 +217,7 @@ class SchedulerService:
 
     def _get_instance(self, call: Call) -> Cancel:
         def answer() -> None:
-            entry = self._engine.find(call.task_hub, call.request.instanceId)
+            entry = self._find_missed(call.task_hub, call.request.instanceId)
             payloads = call.request.getInputsAndOutputs
             found = pb.GetInstanceResponse() if entry is None else state_response(entry.instance, payloads=payloads)
             send_reply(call.reply, found, None)
@@ -240,8 +240,15 @@ class SchedulerService:
         return partial(self._end_wait, wait)
 
     def _park(self, wait: Wait) -> None:
-        entry = self._engine.find(wait.task_hub, wait.instance_id)
+        entry = self._find_missed(wait.task_hub, wait.instance_id)
         self._engine.waiters.park(wait, None if entry is None else entry.instance)
+
+    def _find_missed(self, task_hub: str, instance_id: str) -> Entry | None:
+        """An instance about which somebody wants to know."""
+        entry = self._engine.find(task_hub, instance_id)
+        if entry is not None:
+            self._engine.desk.is_missed(entry.turn)
+        return entry
 
     def _end_wait(self, wait: Wait) -> None:
         self._engine.submit(Command(partial(self._engine.waiters.cancel, wait)))

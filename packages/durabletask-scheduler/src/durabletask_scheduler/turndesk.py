@@ -15,6 +15,7 @@ from durabletask_proto import warm
 from google.protobuf.message import Message
 
 from durabletask_scheduler import undeliverable
+from durabletask_scheduler.burst import Burst
 from durabletask_scheduler.dispatch import Dispatcher, Kind, Lease, Route, Stream, Work, WorkOf
 from durabletask_scheduler.group import logger
 from durabletask_scheduler.hub import turns, views
@@ -37,6 +38,7 @@ class TurnDesk:
     Args:
         leases: those on turns.
         send: sends a work item on a stream; does not raise.
+        burst: holds the turns for which there is no hurry.
     """
 
     def __init__(
@@ -45,12 +47,15 @@ class TurnDesk:
         dispatcher: Dispatcher,
         leases: Leases[Entry],
         send: Callable[[Stream, Message], None],
+        burst: Burst,
     ) -> None:
         self._engine = engine
         self._dispatcher = dispatcher
         self._send = send
         self._leases = leases
-        self._ready: dict[Entry, None] = {}
+        self._burst = burst
+        # Whether there is no hurry.
+        self._ready: dict[Entry, bool] = {}
         self._late: list[Work] = []
         self._expiry_at = 0
 
@@ -58,9 +63,14 @@ class TurnDesk:
 
     def consider_soon(self, entry: Entry) -> None:
         """Something has happened to the instance: :meth:`consider` it when turns are handed out next."""
-        self._ready[entry] = None
+        self._ready[entry] = False
 
-    def consider(self, entry: Entry) -> None:
+    def may_be_held(self, entry: Entry) -> None:
+        """There is no hurry with the turn that :meth:`consider_soon` was called for."""
+        if entry in self._ready:
+            self._ready[entry] = True
+
+    def consider(self, entry: Entry, *, no_hurry: bool = False) -> None:
         """Queue the instance's next turn, or see to it that this happens when its time has come."""
         self._engine.touch(entry)
         if entry.gone or entry.turn is not None:
@@ -80,7 +90,10 @@ class TurnDesk:
             instance.name = route.name
         work: Work = WorkOf(route, entry, None, entry.avoid)
         entry.turn = work
-        self._dispatcher.queue(work)
+        if no_hurry:
+            self._burst.hold(work, self._engine.now)
+        else:
+            self._dispatcher.queue(work)
 
     def void_stale(self, entry: Entry) -> None:
         """A commit has changed the instance: void its turn in flight if the instance knows of none, or of another."""
@@ -110,7 +123,7 @@ class TurnDesk:
     def _wake(self, task_hub: str, instance_id: str) -> None:
         entry = self._engine.loading.find(task_hub, instance_id)
         if entry is not None:
-            self._ready[entry] = None
+            self._ready[entry] = False
 
     # -- handing out --------------------------------------------------------------------------
 
@@ -135,8 +148,8 @@ class TurnDesk:
         """Consider the instances that something has happened to; hand out what streams have permits for."""
         if self._ready:
             ready, self._ready = self._ready, {}
-            for entry in ready:
-                self.consider(entry)
+            for entry, no_hurry in ready.items():
+                self.consider(entry, no_hurry=no_hurry)
         self._dispatcher.pump(Kind.TURN, self._begin)
 
     def _begin(self, work: Work, stream: Stream) -> None:
@@ -229,7 +242,7 @@ class TurnDesk:
 
     def _over(self, entry: Entry) -> None:
         entry.turn = None
-        self._ready[entry] = None
+        self._ready[entry] = False
 
     def _expect_expiry(self, lease: Lease) -> None:
         """See to the oldest turn in time; when the alarm goes off it is set anew for the one that is oldest then."""
@@ -303,7 +316,7 @@ class TurnDesk:
         entry.turn_in_group = True
         self._engine.commit(commit)
         self._warn_of_length(instance, events_before)
-        self._ready[entry] = None
+        self._ready[entry] = False
         stream = lease.stream
         if stream.takes_warm and stream.open and not instance.is_terminal and instance.execution_id == generation:
             entry.warm_stream = stream

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from durabletask_scheduler.dispatch import Dispatcher, Kind, LeaseOf
+from durabletask_scheduler.burst import Burst
+from durabletask_scheduler.dispatch import Dispatcher, Kind, LeaseOf, WorkOf
 from durabletask_scheduler.entities import EntityEntry
 from durabletask_scheduler.entitydesk import EntityDesk
 from durabletask_scheduler.hub.model import Commit
@@ -42,13 +43,17 @@ class WorkDesk:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._dispatcher = dispatcher = Dispatcher()
+        # A virtual clock says nothing about how closely calls follow each other.
+        hold = engine.options.burst_hold if engine.shifts.borrows else 0
+        self._burst = Burst(engine.alarms, dispatcher.queue, hold)
+        self._burst_ended = False
         self.streams = Streams(engine, dispatcher, self._lose_with_stream)
         send = self.streams.send
         self._turn_leases: Leases[Entry] = Leases()
         self._batch_leases: Leases[EntityEntry] = Leases()
-        self.turns = TurnDesk(engine, dispatcher, self._turn_leases, send)
+        self.turns = TurnDesk(engine, dispatcher, self._turn_leases, send, self._burst)
         self.tasks = TaskDesk(engine, dispatcher, send, self.turns.consider_soon)
-        self.entities = EntityDesk(engine, dispatcher, self._batch_leases, send)
+        self.entities = EntityDesk(engine, dispatcher, self._batch_leases, send, self._burst)
         self._losers: Mapping[Kind, Callable[[LeaseOf[Any]], None]] = {
             Kind.TURN: self.turns.lose_with_stream,
             Kind.ACTIVITY: self.tasks.lose_with_stream,
@@ -76,6 +81,24 @@ class WorkDesk:
             entry = by_key(instance.key)
             if entry is not None:
                 turns.consider_soon(entry)
+
+    def no_hurry(self, commit: Commit) -> None:
+        """A client has asked for this: what it makes possible may leave together with more, if nobody waits for it."""
+        if not self._burst.goes_on(self._engine.now):
+            return
+        wait_for = self._engine.waiters.wait_for
+        for instance in commit.runnable:
+            entry = self._engine.instances.by_key(instance.key)
+            if entry is not None and not instance.parent_instance_id and not wait_for(instance):
+                self.turns.may_be_held(entry)
+        for entity in commit.entities.ready if commit.entities is not None else ():
+            self.entities.may_be_held(entity.key)
+
+    def is_missed(self, work: WorkOf[Any] | None) -> None:
+        """After a write: somebody wants to know what becomes of it."""
+        if self._burst.holds(work):
+            self._burst.end()
+            self._burst_ended = True
 
     def adopt(self, entry: Entry) -> None:
         """Take up the open work of an instance that has just been loaded.
@@ -115,7 +138,8 @@ class WorkDesk:
 
     def hand_out_after_write(self) -> None:
         """Activities of what has just become durable, and turns that had to wait for it."""
-        if self.turns.requeue() or self.entities.has_late:
+        if self.turns.requeue() or self.entities.has_late or self._burst_ended:
+            self._burst_ended = False
             self.hand_out_turns()
         self.tasks.hand_out()
 

@@ -242,8 +242,8 @@ class Actions:
 
 @pytest.fixture
 def options() -> ServiceOptions:
-    """Override to change what ``runtime`` is made of."""
-    return ServiceOptions(stream_grace=50_000_000, retry_delay=20_000_000)
+    """Override to change what ``runtime`` is made of. Calls in close succession are held in tests of that alone."""
+    return ServiceOptions(stream_grace=50_000_000, retry_delay=20_000_000, burst_hold=0)
 
 
 @pytest.fixture
