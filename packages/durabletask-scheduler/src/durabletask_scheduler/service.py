@@ -25,7 +25,7 @@ from durabletask_scheduler.dispatch import Stream
 from durabletask_scheduler.engine import Command, Engine
 from durabletask_scheduler.group import send_reply
 from durabletask_scheduler.hub import checks
-from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.hub.model import HubError, Instance
 from durabletask_scheduler.instances import Entry, Name
 from durabletask_scheduler.lending import Lending
 from durabletask_scheduler.limits import ServiceOptions
@@ -216,6 +216,9 @@ class SchedulerService:
         return _nothing
 
     def _get_instance(self, call: Call) -> Cancel:
+        if self._answered_at_once(call, _always):
+            return _nothing
+
         def answer() -> None:
             entry = self._find_missed(call.task_hub, call.request.instanceId)
             payloads = call.request.getInputsAndOutputs
@@ -233,11 +236,27 @@ class SchedulerService:
         return _nothing
 
     def _wait(self, ready: Ready, call: Call) -> Cancel:
+        if self._answered_at_once(call, ready):
+            return _nothing
         request: pb.GetInstanceRequest = call.request
         checks.check_text("the instance id", request.instanceId, self._options.limits.id_bytes)
         wait = Wait(call.task_hub, request.instanceId, ready, request.getInputsAndOutputs, call.reply)
         self._after_write(call.reply, partial(self._park, wait), (wait.task_hub, wait.instance_id))
         return partial(self._end_wait, wait)
+
+    def _answered_at_once(self, call: Call, ready: Ready) -> bool:
+        """Answer on this thread if the instance is in memory as it is stored, is as wanted, and has no turn to come."""
+
+        def read() -> Message | None:
+            entry = self._engine.instances.cached((call.task_hub, call.request.instanceId))
+            if entry is None or entry.dirty or entry.turn is not None or not ready(entry.instance):
+                return None
+            return state_response(entry.instance, payloads=call.request.getInputsAndOutputs)
+
+        state = self._engine.shifts.between_steps(read)
+        if state is not None:
+            send_reply(call.reply, state, None)
+        return state is not None
 
     def _park(self, wait: Wait) -> None:
         entry = self._find_missed(wait.task_hub, wait.instance_id)
@@ -345,6 +364,10 @@ class SchedulerService:
             return
         go_on = Reading(partial(self._send_chunks, call, chunks), call.fail)
         call.sink.when_read(partial(self._readers.submit, go_on))
+
+
+def _always(_: Instance) -> bool:
+    return True
 
 
 def _hello(call: Call) -> Cancel:

@@ -166,6 +166,21 @@ class Shifts:
         """The commands that are there, at most so many; for whoever has the baton."""
         return self._commands.take(most)
 
+    def between_steps(self, read: Callable[[], Result | None]) -> Result | None:
+        """Any thread: read something while no step is under way; None if one is, or something waits for one.
+
+        Args:
+            read: changes nothing, so that an exception which strikes in it from outside does no harm.
+        """
+        if self._baton.locked() or not self._commands.empty():
+            return None
+        try:
+            with self._baton:
+                return None if self._ended else read()
+        finally:
+            if not self._commands.empty():
+                self._call()
+
     def call_own(self) -> None:
         """The engine's own thread has something to do that is not a command."""
         self._commands.ring()
