@@ -198,7 +198,7 @@ def _let_wait(client: TaskHubGrpcClient) -> None:
 
 CHECKS = (
     Check(
-        "Python calls of an orchestration of one activity", lambda: calls_of(programs.single, 1, times=SINGLES), 1_000
+        "Python calls of an orchestration of one activity", lambda: calls_of(programs.single, 1, times=SINGLES), 1_060
     ),
     Check("Python calls of a step of a chain", lambda: calls_of_a_step(SHORT, LONG), 460),
     Check("Python calls of an activity of a fan-out", lambda: calls_of(programs.fan, WIDTH) / WIDTH, 215),

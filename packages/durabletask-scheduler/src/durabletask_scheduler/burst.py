@@ -24,6 +24,8 @@ _WORTH_IT = 4
 _NEWS = 4
 """The latest interval has one part in so many of the pace."""
 
+_MEMORY = 0.5
+
 
 class Burst:
     """Belongs to the engine.
@@ -44,7 +46,8 @@ class Burst:
         self._last_call = 0
         self._rare = 2 * longest
         self._pace = self._rare
-        self._chances = Chances()
+        # Each piece of work that is held in vain is late for somebody who waits.
+        self._chances = Chances(_MEMORY)
 
     def goes_on(self, now: int) -> bool:
         """A client has asked for something: whether the work of this call is to be held."""

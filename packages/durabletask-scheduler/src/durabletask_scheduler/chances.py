@@ -8,9 +8,14 @@ _MEMORY = 0.9
 
 
 class Chances:
-    """How often it has paid of late. Belongs to the engine."""
+    """How often it has paid of late. Belongs to the engine.
 
-    def __init__(self) -> None:
+    Args:
+        memory: how much of what it knew before is left after a try, 0 to 1.
+    """
+
+    def __init__(self, memory: float = _MEMORY) -> None:
+        self._memory = memory
         self._success = 1.0
         self._declined = 0
 
@@ -22,4 +27,4 @@ class Chances:
         return self._declined % _PROBE_EVERY == 0
 
     def tried(self, *, paid: bool) -> None:
-        self._success = _MEMORY * self._success + (1.0 - _MEMORY) * paid
+        self._success = self._memory * self._success + (1.0 - self._memory) * paid
