@@ -34,11 +34,15 @@ class Burst:
         alarms: those of the engine.
         queue: lets work leave.
         longest: for how long work is held at most; nanoseconds, 0 for not at all.
+
+    Attributes:
+        has_ended: what was held has been let go and may not be handed out yet; whoever does that takes it back.
     """
 
     def __init__(self, alarms: Alarms, queue: Callable[[WorkOf[Any]], None], longest: int) -> None:
         self._alarms = alarms
         self._queue = queue
+        self.has_ended = False
         self._longest = longest
         self._held: list[WorkOf[Any]] = []
         self._calls = 0
@@ -81,6 +85,7 @@ class Burst:
             return
         self._chances.tried(paid=self._calls >= _WORTH_IT)
         self._alarms.cancel(_ALARM)
+        self.has_ended = True
         held, self._held = self._held, []
         for work in held:
             self._queue(work)

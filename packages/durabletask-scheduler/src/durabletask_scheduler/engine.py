@@ -149,9 +149,13 @@ class Engine:
         self._touched[entry] = None
         self._in_command[entry] = None
 
-    def commit(self, commit: Commit) -> None:
-        """Take a commit into the group and deliver its messages, and theirs, into the same group."""
-        self._apply(commit)
+    def commit(self, commit: Commit, *, no_hurry: bool = False) -> None:
+        """Take a commit into the group and deliver its messages, and theirs, into the same group.
+
+        Args:
+            no_hurry: a client asks for it: what it makes possible may be handed out together with more of that kind.
+        """
+        self._apply(commit, no_hurry=no_hurry and self.desk.burst.goes_on(self.now))
         if not commit.messages:
             return
         pending = deque(commit.messages)
@@ -416,7 +420,7 @@ class Engine:
 
     # -- commits ------------------------------------------------------------------------------
 
-    def _apply(self, commit: Commit) -> None:
+    def _apply(self, commit: Commit, *, no_hurry: bool = False) -> None:
         group = self._group
         if not group.commits:
             group.begun = self.now
@@ -436,8 +440,8 @@ class Engine:
         for row in commit.history:
             self.instances.append_history(self._change(row.instance_key), row)
         if commit.entities is not None:
-            self.desk.entities.take(commit.entities)
-        self.desk.take(commit)
+            self.desk.entities.take(commit.entities, no_hurry=no_hurry)
+        self.desk.take(commit, no_hurry=no_hurry)
         group.finished += commit.finished
 
     def _forget(self, commit: Commit) -> None:

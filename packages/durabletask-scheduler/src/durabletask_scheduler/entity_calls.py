@@ -20,9 +20,7 @@ Handler = Callable[[Engine, str, Any], Message]
 def _signal(engine: Engine, task_hub: str, request: pb.SignalEntityRequest) -> pb.SignalEntityResponse:
     rules.check_signal(request, engine.context)
     entity = _entity(engine, task_hub, request.instanceId)
-    commit = rules.signal(entity, request, task_hub, engine.context)
-    engine.commit(commit)
-    engine.desk.no_hurry(commit)
+    engine.commit(rules.signal(entity, request, task_hub, engine.context), no_hurry=True)
     return pb.SignalEntityResponse()
 
 

@@ -102,8 +102,12 @@ class EntityDesk:
 
     # -- groups -------------------------------------------------------------------------------
 
-    def take(self, changes: EntityChanges) -> None:
-        """Note what a commit changes and makes possible; it is acted upon later in the tick."""
+    def take(self, changes: EntityChanges, *, no_hurry: bool = False) -> None:
+        """Note what a commit changes and makes possible; it is acted upon later in the tick.
+
+        Args:
+            no_hurry: the batches that it makes possible may be held.
+        """
         for key in changes.deleted:
             entry = self._change(key)
             self._forget(entry)
@@ -117,13 +121,7 @@ class EntityDesk:
             self._change(row.entity_key)
         for entity in changes.ready:
             entry = self._change(entity.key)
-            self._ready[entry] = False
-
-    def may_be_held(self, key: int) -> None:
-        """There is no hurry with the operations that have just come for the entity."""
-        entry = self._entities.by_key(key)
-        if entry in self._ready:
-            self._ready[entry] = True
+            self._ready[entry] = no_hurry and self._ready.get(entry, True)
 
     def written(self) -> None:
         """The group is in storage."""
@@ -212,6 +210,8 @@ class EntityDesk:
         """Queue the entity's next batch, or see to it that this happens when its time has come."""
         self._touched[entry] = None
         if entry.gone or entry.work is not None:
+            if not no_hurry and self._burst.holds(entry.work):
+                self._burst.end()
             return
         entity = entry.entity
         at = entity_batches.next_batch_at(entity, self._engine.now)

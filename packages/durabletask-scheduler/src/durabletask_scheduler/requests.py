@@ -25,9 +25,7 @@ Handler = Callable[[Engine, str, Any], Message]
 def _start(engine: Engine, task_hub: str, request: pb.CreateInstanceRequest) -> pb.CreateInstanceResponse:
     request = with_id(request)
     existing = _instance(engine, task_hub, request.instanceId)
-    commit = rules.start(existing, request, task_hub, engine.context)
-    engine.commit(commit)
-    engine.desk.no_hurry(commit)
+    engine.commit(rules.start(existing, request, task_hub, engine.context), no_hurry=True)
     return pb.CreateInstanceResponse(instanceId=request.instanceId)
 
 
@@ -43,9 +41,7 @@ def with_id(request: pb.CreateInstanceRequest) -> pb.CreateInstanceRequest:
 
 def _raise_event(engine: Engine, task_hub: str, request: pb.RaiseEventRequest) -> pb.RaiseEventResponse:
     instance = _instance(engine, task_hub, request.instanceId)
-    commit = rules.raise_event(instance, request, engine.context)
-    engine.commit(commit)
-    engine.desk.no_hurry(commit)
+    engine.commit(rules.raise_event(instance, request, engine.context), no_hurry=True)
     return pb.RaiseEventResponse()
 
 

@@ -61,19 +61,20 @@ class TurnDesk:
 
     # -- what is to be handed out -------------------------------------------------------------
 
-    def consider_soon(self, entry: Entry) -> None:
-        """Something has happened to the instance: :meth:`consider` it when turns are handed out next."""
-        self._ready[entry] = False
+    def consider_soon(self, entry: Entry, *, no_hurry: bool = False) -> None:
+        """Something has happened to the instance: :meth:`consider` it when turns are handed out next.
 
-    def may_be_held(self, entry: Entry) -> None:
-        """There is no hurry with the turn that :meth:`consider_soon` was called for."""
-        if entry in self._ready:
-            self._ready[entry] = True
+        Args:
+            no_hurry: its turn may be held, unless there is a hurry for another reason.
+        """
+        self._ready[entry] = no_hurry and self._ready.get(entry, True)
 
     def consider(self, entry: Entry, *, no_hurry: bool = False) -> None:
         """Queue the instance's next turn, or see to it that this happens when its time has come."""
         self._engine.touch(entry)
         if entry.gone or entry.turn is not None:
+            if not no_hurry and self._burst.holds(entry.turn):
+                self._burst.end()
             return
         instance = entry.instance
         at = turns.next_turn_at(instance, self._engine.now)

@@ -18,7 +18,7 @@ from durabletask_scheduler.burst import Burst
 from durabletask_scheduler.dispatch import Dispatcher, Kind, LeaseOf, WorkOf
 from durabletask_scheduler.entities import EntityEntry
 from durabletask_scheduler.entitydesk import EntityDesk
-from durabletask_scheduler.hub.model import Commit
+from durabletask_scheduler.hub.model import Commit, Instance
 from durabletask_scheduler.instances import Entry
 from durabletask_scheduler.leases import Leases
 from durabletask_scheduler.storage import StorageError
@@ -38,6 +38,7 @@ class WorkDesk:
         turns: the turns of instances.
         tasks: their activities and timers.
         entities: entities and their batches of operations.
+        burst: what of these is held.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -45,15 +46,14 @@ class WorkDesk:
         self._dispatcher = dispatcher = Dispatcher()
         # A virtual clock says nothing about how closely calls follow each other.
         hold = engine.options.burst_hold if engine.shifts.borrows else 0
-        self._burst = Burst(engine.alarms, dispatcher.queue, hold)
-        self._burst_ended = False
+        self.burst = Burst(engine.alarms, dispatcher.queue, hold)
         self.streams = Streams(engine, dispatcher, self._lose_with_stream)
         send = self.streams.send
         self._turn_leases: Leases[Entry] = Leases()
         self._batch_leases: Leases[EntityEntry] = Leases()
-        self.turns = TurnDesk(engine, dispatcher, self._turn_leases, send, self._burst)
+        self.turns = TurnDesk(engine, dispatcher, self._turn_leases, send, self.burst)
         self.tasks = TaskDesk(engine, dispatcher, send, self.turns.consider_soon)
-        self.entities = EntityDesk(engine, dispatcher, self._batch_leases, send, self._burst)
+        self.entities = EntityDesk(engine, dispatcher, self._batch_leases, send, self.burst)
         self._losers: Mapping[Kind, Callable[[LeaseOf[Any]], None]] = {
             Kind.TURN: self.turns.lose_with_stream,
             Kind.ACTIVITY: self.tasks.lose_with_stream,
@@ -62,8 +62,12 @@ class WorkDesk:
 
     # -- what is to be handed out -------------------------------------------------------------
 
-    def take(self, commit: Commit) -> None:
-        """Note what a commit makes possible or pointless; it is acted upon later in the tick."""
+    def take(self, commit: Commit, *, no_hurry: bool = False) -> None:
+        """Note what a commit makes possible or pointless; it is acted upon later in the tick.
+
+        Args:
+            no_hurry: the turns that it makes possible may be held, but for those that somebody waits for.
+        """
         by_key, turns, tasks = self._engine.instances.by_key, self.turns, self.tasks
         for key in commit.closed:
             tasks.close(key)
@@ -80,25 +84,15 @@ class WorkDesk:
         for instance in commit.runnable:
             entry = by_key(instance.key)
             if entry is not None:
-                turns.consider_soon(entry)
+                turns.consider_soon(entry, no_hurry=no_hurry and not self._is_awaited(instance))
 
-    def no_hurry(self, commit: Commit) -> None:
-        """A client has asked for this: what it makes possible may leave together with more, if nobody waits for it."""
-        if not self._burst.goes_on(self._engine.now):
-            return
-        wait_for = self._engine.waiters.wait_for
-        for instance in commit.runnable:
-            entry = self._engine.instances.by_key(instance.key)
-            if entry is not None and not instance.parent_instance_id and not wait_for(instance):
-                self.turns.may_be_held(entry)
-        for entity in commit.entities.ready if commit.entities is not None else ():
-            self.entities.may_be_held(entity.key)
+    def _is_awaited(self, instance: Instance) -> bool:
+        return bool(instance.parent_instance_id) or self._engine.waiters.wait_for(instance)
 
     def is_missed(self, work: WorkOf[Any] | None) -> None:
         """After a write: somebody wants to know what becomes of it."""
-        if self._burst.holds(work):
-            self._burst.end()
-            self._burst_ended = True
+        if self.burst.holds(work):
+            self.burst.end()
 
     def adopt(self, entry: Entry) -> None:
         """Take up the open work of an instance that has just been loaded.
@@ -130,6 +124,10 @@ class WorkDesk:
         """Turns may leave before the group is written."""
         self.turns.hand_out()
         self.entities.hand_out()
+        if self.burst.has_ended:
+            # A batch for which there is a hurry has let turns go, too.
+            self.burst.has_ended = False
+            self.turns.hand_out()
 
     @property
     def waits_for_write(self) -> bool:
@@ -138,8 +136,7 @@ class WorkDesk:
 
     def hand_out_after_write(self) -> None:
         """Activities of what has just become durable, and turns that had to wait for it."""
-        if self.turns.requeue() or self.entities.has_late or self._burst_ended:
-            self._burst_ended = False
+        if self.turns.requeue() or self.entities.has_late or self.burst.has_ended:
             self.hand_out_turns()
         self.tasks.hand_out()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import threading
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from durabletask_scheduler.dispatch import Kind, LeaseOf, Route, WorkOf
 from durabletask_scheduler.hub.times import MILLISECOND, SECOND
 from durabletask_scheduler.service import ServiceOptions
 from durabletask_scheduler.virtual_clock import VirtualClock
+from google.protobuf.wrappers_pb2 import StringValue
 
 HOLD = 16 * MILLISECOND
 MOST = 64
@@ -245,6 +247,46 @@ class TestTurns:
         runtime.result(activity).result(WAIT)
         assert worker.next().orchestratorRequest.instanceId == "order"
 
+    def test_a_result_does_not_wait_behind_an_event_that_is_held(self, runtime: Any, do: Any) -> None:
+        worker = runtime.worker()
+        runtime.start("order")
+        runtime.answer(worker.next(), do.activity(1)).result(WAIT)
+        activity = worker.next()
+        start_held(runtime, worker, do, count=1)
+        runtime.call("RaiseEvent", pb.RaiseEventRequest(instanceId="order", name="go"))
+        assert worker.waiting == 0
+        runtime.result(activity).result(WAIT)
+        turn = [worker.next() for _ in range(3)][-1].orchestratorRequest
+        assert turn.instanceId == "order"
+        assert [one.WhichOneof("eventType") for one in turn.newEvents][1:] == ["eventRaised", "taskCompleted"]
+
+    @pytest.mark.parametrize("event_first", [True, False])
+    def test_nor_with_one_that_comes_in_the_same_step(self, runtime: Any, do: Any, event_first: bool) -> None:
+        worker = runtime.worker()
+        runtime.start("order")
+        runtime.answer(worker.next(), do.activity(1)).result(WAIT)
+        activity = worker.next()
+        in_a_burst(runtime, worker, do)
+        writing, go_on = threading.Event(), threading.Event()
+
+        def wait(_: Any) -> None:
+            writing.set()
+            go_on.wait(WAIT)
+
+        runtime.storage.before_write = wait
+        first = runtime.begin("StartInstance", pb.CreateInstanceRequest(instanceId="first", name="order"))
+        assert writing.wait(WAIT)
+        event = pb.RaiseEventRequest(instanceId="order", name="go")
+        calls = [lambda: runtime.begin("RaiseEvent", event), lambda: runtime.result(activity)]
+        together = [call() for call in (calls if event_first else reversed(calls))]
+        go_on.set()
+        for call in (first, *together):
+            call.result(WAIT)
+        settle(runtime)
+        while (turn := worker.next().orchestratorRequest).instanceId != "order":
+            pass
+        assert len(turn.newEvents) == 3
+
     def test_a_bulk_start_leaves_at_once(self, runtime: Any, do: Any) -> None:
         worker = runtime.worker()
         in_a_burst(runtime, worker, do)
@@ -327,6 +369,26 @@ class TestBatches:
         assert not runtime.call("GetEntity", pb.GetEntityRequest(instanceId=ENTITY)).exists
         batch = [worker.next() for _ in range(2)][-1].entityRequestV2
         assert [one.entityOperationSignaled.operation for one in batch.operationRequests] == ["a", "b", "c"]
+
+    def test_a_call_of_an_orchestration_does_not_wait_behind_a_signal(self, runtime: Any, do: Any) -> None:
+        """What was held leaves with it, turns included."""
+        worker = runtime.worker()
+        runtime.start("caller")
+        caller = worker.next()
+        (held,) = start_held(runtime, worker, do, count=1)
+        self.signal(runtime, "a")
+        settle(runtime)
+        assert worker.waiting == 0
+        called = pb.EntityOperationCalledEvent(
+            requestId="00000000-0000-0000-0000-000000000001", operation="b", targetInstanceId=StringValue(value=ENTITY)
+        )
+        action = pb.SendEntityMessageAction(entityOperationCalled=called)
+        runtime.answer(caller, pb.OrchestratorAction(id=1, sendEntityMessage=action)).result(WAIT)
+        items = [worker.next() for _ in range(3)]
+        turns = [one.orchestratorRequest.instanceId for one in items if one.HasField("orchestratorRequest")]
+        assert turns[-1:] == [held]
+        (batch,) = [one.entityRequestV2 for one in items if one.HasField("entityRequestV2")]
+        assert len(batch.operationRequests) == 2
 
     def test_who_asks_for_another_changes_nothing(self, runtime: Any, do: Any) -> None:
         worker = runtime.worker()
