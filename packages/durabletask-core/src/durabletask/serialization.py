@@ -21,9 +21,8 @@ _LEGACY_MARKER = "__durabletask_autoobject__"
 
 _LONG = 1_024
 _FEW = 64
-_PART = 16 * 1024
-# What JSON neither escapes nor forbids in a string.
-_PLAIN = bytes(code for code in range(0x20, 0x7F) if code not in b'"\\')
+# What JSON escapes or forbids in a string of ASCII; the likely ones first.
+_NOT_PLAIN = tuple(dict.fromkeys(('"', "\\", "\n", *map(chr, range(0x20)), "\x7f")))
 
 
 class DataConverter(ABC):
@@ -166,11 +165,8 @@ def _decode(data: str) -> Any:
 
 def _stands_for_itself(text: str) -> bool:
     """Whether the text in quotes is its JSON: looking is several times faster than encoding or decoding."""
-    if not text.isascii():
-        return False
-    # By parts: memory for all of a large text would have to come from the system each time.
-    parts = (text[start : start + _PART] for start in range(0, len(text), _PART))
-    return not any(part.encode("ascii").translate(None, _PLAIN) for part in parts)
+    # To look for one character in a large text takes a hundredth of what it takes to look at each.
+    return text.isascii() and not any(char in text for char in _NOT_PLAIN)
 
 
 def _with_namespaces(value: Any) -> Any:

@@ -29,6 +29,7 @@ from durabletask_scheduler.hub.model import HubError, Instance
 from durabletask_scheduler.instances import Entry, Name
 from durabletask_scheduler.lending import Lending
 from durabletask_scheduler.limits import ServiceOptions
+from durabletask_scheduler.memory import keep_large_blocks
 from durabletask_scheduler.outgoing import Outgoing
 from durabletask_scheduler.readers import Readers, Reading
 from durabletask_scheduler.rpc import RPCS, Cancel, Exchange, Reply, Rpc, Sink
@@ -116,6 +117,7 @@ class SchedulerService:
         Raises:
             StorageError: the store could not be read.
         """
+        keep_large_blocks()
         self._task_hubs.update(self._storage.task_hubs())
         self._engine.start()
         self._readers.start()
