@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -82,8 +83,14 @@ def _unary_behavior(service: Service, rpc: Rpc, mailbox: Mailbox, announced: Met
             if not answered.done():
                 answered.set_result((response, error))
 
+        loop_thread = threading.get_ident()
+
         def reply(response: Message | None, error: HubError | None) -> None:
-            mailbox.post(settle, response, error)
+            if threading.get_ident() == loop_thread:
+                # Answered at once: the loop need not come round for it.
+                settle(response, error)
+            else:
+                mailbox.post(settle, response, error)
 
         metadata = text_metadata(context.invocation_metadata())
         cancel = begin_call(service, rpc.name, request, metadata, reply)

@@ -8,12 +8,11 @@ code starts, a child process or a library's own threads, never inherits the one 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Final
 
 from durabletask_scheduler.machine import (
@@ -130,8 +129,10 @@ class SharedCore:
         if self.core is None:
             return
         if self._disk_waits == 0:
-            with self._reported():
+            try:
                 self._disk = Disk(self._new_machine())
+            except OSError as error:
+                self._give_up_disk(error)
         # Several schedulers may count the same one: that is near enough.
         self._disk_waits += 1
         self.is_to_look = self.is_to_look or self._disk_waits % ENOUGH_WAITS == 0
@@ -157,18 +158,18 @@ class SharedCore:
             self._gate.release()
 
     def _core_of_disk(self) -> int | None:
-        with self._reported():
-            return None if self._disk is None else self._disk.core(self._disk_waits)
-        return None
-
-    @contextlib.contextmanager
-    def _reported(self) -> Iterator[None]:
-        """Around asking for the disk, without which the shared core is as good as any."""
+        if self._disk is None:
+            return None
         try:
-            yield
+            return self._disk.core(self._disk_waits)
         except OSError as error:
-            self._disk = None
-            logger.info("the shared core is not chosen by the disk: %s", error)
+            self._give_up_disk(error)
+            return None
+
+    def _give_up_disk(self, error: OSError) -> None:
+        """Without the disk the shared core is as good as any."""
+        self._disk = None
+        logger.info("the shared core is not chosen by the disk: %s", error)
 
     def _give_up(self, error: OSError) -> None:
         if self.core is not None:
