@@ -431,6 +431,12 @@ class StreamCall(InProcessCall):
         if self._status is None:
             self.cancel()
 
+    def finish(self) -> None:
+        """Ask the service to end the stream in good order: what it sends until then is still delivered."""
+        abort = self._abort
+        if abort is not None:
+            abort()
+
     def end(self, error: HubError | None) -> None:
         """The service ended the stream."""
         self.refuse(_OK if error is None else status_of(error))

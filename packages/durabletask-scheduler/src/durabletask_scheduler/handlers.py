@@ -186,12 +186,13 @@ def _opening(rpc: Rpc, data: bytes, metadata: Mapping[str, str]) -> additions_pb
 
 async def _read_all(rpc: Rpc, frames: AsyncIterator[bytes], exchange: Exchange, sink: FrameSink) -> None:
     """Hand in the answers in all frames. A worker that has nothing more to say wants nothing more."""
-    error = None
     try:
         with _ending_quietly(rpc):
             async for data in frames:
                 answers.begin_all(exchange, _parse(rpc, data), sink.settled)
     except Exception as fault:
         # Whatever it is, the worker must not wait for outcomes of answers that nobody reads.
-        error = as_hub_error(rpc.name, fault)
-    sink.close(error)
+        sink.close(as_hub_error(rpc.name, fault))
+    else:
+        # What has been handed out until then is still sent, for the worker to give back.
+        exchange.cancel()

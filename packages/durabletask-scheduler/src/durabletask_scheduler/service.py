@@ -320,6 +320,7 @@ class SchedulerService:
         def end() -> None:
             for stream in opened:
                 engine.desk.streams.end(stream)
+            call.sink.close()
 
         def cancel() -> None:
             call.cancelled.set()

@@ -1,7 +1,8 @@
 """A work item on its way through the worker, and the RPCs that answer each kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from durabletask_proto import orchestrator_service_pb2 as pb
@@ -64,6 +65,17 @@ ENTITY = Kind(
     lambda token: pb.AbandonEntityTaskRequest(completionToken=token),
     _batch,
 )
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "orchestratorRequest": ORCHESTRATION,
+        "activityRequest": ACTIVITY,
+        "entityRequest": ENTITY,
+        "entityRequestV2": ENTITY,
+    }
+)
+"""By the names of the requests in work items."""
 
 
 class Item:

@@ -15,6 +15,7 @@ from durabletask_proto import warm
 
 from durabletask._worker.activities import Activities, ActivityCode, Places
 from durabletask._worker.batches import BatchCode, Batches, RunBatch
+from durabletask._worker.items import KINDS, Item
 from durabletask._worker.ledger import Ledger
 from durabletask._worker.loop import LoopThread
 from durabletask._worker.options import ConcurrencyOptions
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from durabletask._tracing.workers import WorkerTracing
 
 _ABANDON_GRACE = 2.0
+_LAST_ITEMS_SECONDS = 1.0
+"""For how long a worker that stops reads what was on its way to it."""
+
 _STOPPING = "the worker is stopping"
 
 
@@ -137,6 +141,7 @@ class Session:
             "entityRequest": self._batches.handle,
             "entityRequestV2": self._batches.handle,
         }
+        self._late: list[Item] = []
         outages = OutageLog(logger, server.address, server.stream.resiliency.reconnect_backoff_cap_seconds)
         self._stream = WorkItemStream(self._connection, self, server.stream, self._clock, outages, lane)
         self._reader = threading.Thread(target=self._stream.run, name="DurableTaskWorker", daemon=True)
@@ -185,10 +190,10 @@ class Session:
         deadline = time.monotonic() + timeout
         self._stream.close()
         self._outbox.ride(None)
-        self._abandon_waiting()
-        if threading.current_thread() is not self._reader:
-            self._reader.join(max(0.0, deadline - time.monotonic()))
-        # The reader may have taken one more item while the stream was being closed.
+        self._join_reader(min(deadline, time.monotonic() + _LAST_ITEMS_SECONDS))
+        self._stream.cut()
+        self._join_reader(deadline)
+        # Not earlier: what is given back while the stream is open is handed out again after a pause only.
         self._abandon_waiting()
         self._ledger.drain(deadline, _ABANDON_GRACE)
         self._outbox.close()
@@ -200,9 +205,15 @@ class Session:
         self._clock.stop()
         self._connection.close()
 
+    def _join_reader(self, deadline: float) -> None:
+        if threading.current_thread() is not self._reader:
+            self._reader.join(max(0.0, deadline - time.monotonic()))
+
     def _abandon_waiting(self) -> None:
         self._activities.abandon_waiting(_STOPPING)
         self._batches.abandon_waiting(_STOPPING)
+        for item in self._late:
+            self._ledger.abandon(item, _STOPPING)
 
     def request(self, abilities: Abilities) -> pb.GetWorkItemsRequest:
         """The request to open a stream with."""
@@ -244,6 +255,14 @@ class Session:
             )
             return
         handler(work_item)
+
+    def received_late(self, work_item: pb.WorkItem) -> None:
+        """Keep it, to be given back once the scheduler knows that this worker takes nothing more."""
+        kind = KINDS.get(work_item.WhichOneof("request") or "")
+        if kind is not None:
+            item = Item(kind, work_item)
+            self._ledger.begun(item)
+            self._late.append(item)
 
     def disconnected(self) -> None:
         """The stream ended, and with it the server's memory of what is warm here."""

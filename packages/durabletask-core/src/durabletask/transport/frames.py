@@ -83,6 +83,12 @@ class AnswerFrames(Generic[AnyAnswer]):
                 self._wake()
         return ((answer, problem) for answer, problem in settled if answer is not None)
 
+    def finish(self) -> None:
+        """Nothing more is taken, which the server hears as the end of the requests."""
+        with self._lock:
+            self._ended = True
+            self._wake()
+
     def end(self) -> list[AnyAnswer]:
         """The stream is over, or is to be: nothing more is taken. Returns what is not settled, once."""
         with self._lock:

@@ -63,6 +63,9 @@ class StreamListener(Protocol):
     def received(self, work_item: pb.WorkItem) -> None:
         """A work item came; the next one is read when this returns."""
 
+    def received_late(self, work_item: pb.WorkItem) -> None:
+        """The same after the stream was closed: it had been sent before the server knew of that."""
+
     def disconnected(self) -> None:
         """The stream ended; what the server kept for it is void."""
 
@@ -112,6 +115,7 @@ class WorkItemStream:
         self._closed = False
         self._lock = threading.Lock()
         self._call: FutureCall | StreamCall | None = None
+        self._finish: Callable[[], object] | None = None
         self._silence = _Silence(clock, options.resiliency.silent_disconnect_timeout_seconds, self._cancel)
         self._pings_expected = options.always_expect_pings
         self._failures = 0
@@ -138,9 +142,21 @@ class WorkItemStream:
             )
 
     def close(self) -> None:
-        """End the stream and :meth:`run`, from any thread, without waiting for either."""
+        """End the stream and :meth:`run`, from any thread, without waiting for either.
+
+        Our own scheduler first sends what it has handed out for this stream, so that all of it can be given back.
+        """
         self._closed = True
         self._closing.set()
+        with self._lock:
+            finish = self._finish
+        if finish is None:
+            self._cancel()
+        else:
+            finish()
+
+    def cut(self) -> None:
+        """Do not wait for the rest of a stream that was closed."""
         self._cancel()
 
     def _serve_reporting(self) -> bool:
@@ -174,13 +190,11 @@ class WorkItemStream:
         self._listener.opening(frames)
         is_open = False
         try:
-            for frame in self._begin(self._connection.stub.Work(frames)):
+            for frame in self._begin(self._connection.stub.Work(frames), frames.finish):
                 is_open = True
                 self._listener.settled(frame)
                 for work_item in frame.items:
-                    self._take_unless_closed(work_item)
-                if self._closed:
-                    break
+                    self._take_or_keep(work_item)
         except grpc.RpcError as error:
             if is_open or self._closed or not isinstance(error, grpc.Call) or error.code() not in _NOT_FOR_THIS_WORKER:
                 raise
@@ -189,24 +203,32 @@ class WorkItemStream:
         return True
 
     def _get_work_items(self, request: pb.GetWorkItemsRequest) -> None:
-        stream = self._begin(self._connection.stub.GetWorkItems(request))
+        stream = self._connection.stub.GetWorkItems(request)
         lending = self._connection.lending
         if lending is not None:
-            self._lane.serve(lending, stream, self._take_unless_closed)
+            self._lane.serve(lending, self._begin(stream, stream.finish), self._take_or_keep)
             return
+        self._begin(stream)
         for work_item in stream:
             self._take(work_item)
             if self._closed:
                 return
 
-    def _begin(self, stream: Any) -> Any:
-        self._hold(stream)
+    def _begin(self, stream: Any, finish: Callable[[], object] | None = None) -> Any:
+        """Begin to read a stream.
+
+        Args:
+            finish: Asks the server to end it in good order, where that is possible.
+        """
+        self._hold(stream, finish)
         self._silence.begin(armed=self._pings_expected)
         return stream
 
-    def _take_unless_closed(self, work_item: pb.WorkItem) -> None:
+    def _take_or_keep(self, work_item: pb.WorkItem) -> None:
         if not self._closed:
             self._take(work_item)
+        elif not work_item.HasField("healthPing"):
+            self._listener.received_late(work_item)
 
     def _take(self, work_item: pb.WorkItem) -> None:
         if not self._messages:
@@ -241,10 +263,10 @@ class WorkItemStream:
             task_hub=dict(metadata or ()).get(additions.TASK_HUB_HEADER, ""),
         )
 
-    def _hold(self, call: FutureCall | StreamCall) -> None:
-        """Remember the call under way, so that closing can cancel it."""
+    def _hold(self, call: FutureCall | StreamCall, finish: Callable[[], object] | None = None) -> None:
+        """Remember the call under way, so that closing can end it."""
         with self._lock:
-            self._call = call
+            self._call, self._finish = call, finish
         if self._closed:
             call.cancel()
 
