@@ -1,6 +1,6 @@
 """Who gets which work item: streams, their filters and permits, and the queues before them.
 
-Work waits in one queue per route (kind, task hub, name, version), because all work of a route can go
+Work waits in one line per route (kind, task hub, name, version), because all work of a route can go
 to the same streams. Which streams those are is computed once per route and forgotten when a stream
 comes or goes.
 """
@@ -8,7 +8,6 @@ comes or goes.
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -20,6 +19,7 @@ from google.protobuf.message import Message
 from durabletask_scheduler.hub.model import OpenTask
 from durabletask_scheduler.instances import Entry
 from durabletask_scheduler.limits import DEFAULT_PERMITS
+from durabletask_scheduler.lines import Line
 from durabletask_scheduler.rpc import Sink
 
 
@@ -58,6 +58,7 @@ class WorkOf(Generic[AnyHolder]):
         avoid: stream that abandoned it or lost it last; another one is preferred.
         abandoned: activities: how often in a row it was abandoned.
         losses: activities: how often in a row it was lost together with its stream, although large.
+        begins: turns: the first one of a generation, unless another instance has called for it; others come before it.
         wanted: False once nobody needs its result; it is then skipped.
         lease: the lease under which a worker has it now.
     """
@@ -68,6 +69,7 @@ class WorkOf(Generic[AnyHolder]):
     avoid: Stream | None = None
     abandoned: int = 0
     losses: int = 0
+    begins: bool = False
     wanted: bool = True
     lease: LeaseOf[AnyHolder] | None = None
 
@@ -204,7 +206,7 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self._streams: dict[int, Stream] = {}
-        self._queues: list[dict[Route, deque[WorkOf[Any]]]] = [{} for _ in Kind]
+        self._lines: list[dict[Route, Line]] = [{} for _ in Kind]
         self._candidates: dict[Route, tuple[Stream, ...]] = {}
         self._routes: dict[Route, Route] = {}
 
@@ -228,44 +230,42 @@ class Dispatcher:
         self._candidates.clear()
 
     def queue(self, work: WorkOf[Any]) -> None:
-        queues = self._queues[work.route.kind]
-        queue = queues.get(work.route)
-        if queue is None:
-            queues[work.route] = deque((work,))
-        else:
-            queue.append(work)
+        lines = self._lines[work.route.kind]
+        line = lines.get(work.route)
+        if line is None:
+            line = lines[work.route] = Line()
+        line.add(work)
 
     def pump(self, kind: Kind, hand_over: Callable[[WorkOf[Any], Stream], None]) -> None:
         """Hand queued work over as long as a stream has a permit for it; routes take turns."""
-        queues = self._queues[kind]
-        routes = list(queues)
+        lines = self._lines[kind]
+        routes = list(lines)
         while routes:
-            routes = [route for route in routes if self._hand_over_one(queues, route, hand_over)]
+            routes = [route for route in routes if self._hand_over_one(lines, route, hand_over)]
 
     @property
     def has_turns(self) -> bool:
         """Whether turns or batches wait for a stream."""
-        return bool(self._queues[Kind.TURN] or self._queues[Kind.BATCH])
+        return bool(self._lines[Kind.TURN] or self._lines[Kind.BATCH])
 
     def has_queued(self, kind: Kind) -> bool:
-        return bool(self._queues[kind])
+        return bool(self._lines[kind])
 
     def _hand_over_one(
-        self, queues: dict[Route, deque[WorkOf[Any]]], route: Route, hand_over: Callable[[WorkOf[Any], Stream], None]
+        self, lines: dict[Route, Line], route: Route, hand_over: Callable[[WorkOf[Any], Stream], None]
     ) -> bool:
         """Whether there may be more to hand over on this route."""
-        queue = queues[route]
-        while queue and not queue[0].wanted:
-            queue.popleft()
-        stream = self._choose(queue[0]) if queue else None
-        if stream is not None:
-            work = queue.popleft()
-            # To the end of the line, so that a long queue does not starve the others.
-            if queue and len(queues) > 1:
-                queues[route] = queues.pop(route)
+        line = lines[route]
+        work = line.head()
+        stream = None if work is None else self._choose(work)
+        if work is not None and stream is not None:
+            line.take(work)
+            # Behind the other routes, so that a long line does not starve them.
+            if line and len(lines) > 1:
+                lines[route] = lines.pop(route)
             hand_over(work, stream)
-        if not queue:
-            del queues[route]
+        if not line:
+            del lines[route]
             return False
         return stream is not None
 

@@ -89,7 +89,8 @@ class TurnDesk:
             route = entry.turn_route = self._dispatcher.known(route)
             # The same text, but the one that all instances of this name share.
             instance.name = route.name
-        work: Work = WorkOf(route, entry, None, entry.avoid)
+        begins = not (instance.event_count or instance.parent_instance_id)
+        work: Work = WorkOf(route, entry, None, entry.avoid, begins=begins)
         entry.turn = work
         if no_hurry:
             self._burst.hold(work, self._engine.now)

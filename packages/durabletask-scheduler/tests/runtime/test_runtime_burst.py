@@ -234,7 +234,7 @@ class TestTurns:
         settle(runtime)
         assert worker.waiting == 0
         runtime.wait("waiting")
-        arrived = [worker.next().orchestratorRequest for _ in range(5)][-1]
+        arrived = worker.next().orchestratorRequest
         assert arrived.instanceId == "waiting"
         assert arrived.newEvents[-1].eventRaised.name == "go"
 
@@ -256,7 +256,7 @@ class TestTurns:
         runtime.call("RaiseEvent", pb.RaiseEventRequest(instanceId="order", name="go"))
         assert worker.waiting == 0
         runtime.result(activity).result(WAIT)
-        turn = [worker.next() for _ in range(3)][-1].orchestratorRequest
+        turn = worker.next().orchestratorRequest
         assert turn.instanceId == "order"
         assert [one.WhichOneof("eventType") for one in turn.newEvents][1:] == ["eventRaised", "taskCompleted"]
 

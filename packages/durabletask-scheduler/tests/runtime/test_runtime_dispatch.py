@@ -84,6 +84,78 @@ def test_a_long_backlog_of_one_name_does_not_starve_another(runtime, do):
     assert "b" in served
 
 
+# -- what has begun goes first --
+
+
+def waiting_behind(runtime, worker, do, *begun):
+    """One turn is out; behind it wait twelve first turns, and events for instances that have begun."""
+    for instance_id in begun:
+        runtime.start(instance_id)
+        runtime.answer(worker.next()).result(5)
+    runtime.start("out")
+    out = worker.next()
+    for number in range(12):
+        runtime.start(f"new-{number:02}")
+    for instance_id in begun:
+        runtime.call("RaiseEvent", pb.RaiseEventRequest(instanceId=instance_id, name="go"))
+    return out
+
+
+def serve(runtime, worker, turn, *actions):
+    """Answer a turn, and take the next one."""
+    runtime.answer(turn, *actions).result(5)
+    return worker.next()
+
+
+def order_of(runtime, worker, turn, count, *actions):
+    served = []
+    for _ in range(count):
+        turn = serve(runtime, worker, turn, *actions)
+        served.append(turn.orchestratorRequest.instanceId)
+    return served
+
+
+def test_what_has_begun_goes_before_what_begins(runtime, do):
+    worker = runtime.worker(maxConcurrentOrchestrationWorkItems=1)
+    out = waiting_behind(runtime, worker, do, "a", "b")
+    served = order_of(runtime, worker, out, 14, do.complete())
+    assert served == ["a", "b", *(f"new-{number:02}" for number in range(12))]
+
+
+def test_what_begins_has_its_turn_after_eight_others(runtime, do):
+    worker = runtime.worker(maxConcurrentOrchestrationWorkItems=1)
+    begun = [f"begun-{number:02}" for number in range(20)]
+    out = waiting_behind(runtime, worker, do, *begun)
+    served = order_of(runtime, worker, out, 27, do.complete())
+    assert served == [*begun[:8], "new-00", *begun[8:16], "new-01", *begun[16:], *(f"new-{n:02}" for n in range(2, 7))]
+
+
+def test_children_belong_to_what_has_begun(runtime, do):
+    worker = runtime.worker(maxConcurrentOrchestrationWorkItems=1)
+    out = waiting_behind(runtime, worker, do)
+    assert serve(runtime, worker, out, do.child(1, "child", "order")).orchestratorRequest.instanceId == "child"
+
+
+def test_a_new_generation_begins(runtime, do):
+    worker = runtime.worker(maxConcurrentOrchestrationWorkItems=1)
+    out = waiting_behind(runtime, worker, do)
+    again = do.complete(status=pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW)
+    turn = serve(runtime, worker, out, again)
+    served = [turn.orchestratorRequest.instanceId, *order_of(runtime, worker, turn, 12, do.complete())]
+    assert served == [*(f"new-{number:02}" for number in range(12)), "out"]
+
+
+def test_what_is_no_longer_wanted_is_passed_over(runtime, do):
+    worker = runtime.worker(maxConcurrentOrchestrationWorkItems=1)
+    out = waiting_behind(runtime, worker, do, "a", "b")
+    for instance_id in ("a", "new-00", "new-11"):
+        runtime.call("TerminateInstance", pb.TerminateRequest(instanceId=instance_id))
+    purge = pb.PurgeInstancesRequest(instanceBatch=pb.InstanceBatch(instanceIds=["a", "new-00", "new-11"]))
+    assert runtime.call("PurgeInstances", purge).deletedInstanceCount == 3
+    served = order_of(runtime, worker, out, 11, do.complete())
+    assert served == ["b", *(f"new-{number:02}" for number in range(1, 11))]
+
+
 def test_the_permit_of_a_void_turn_is_held_until_the_worker_answers(runtime, do):
     worker = runtime.worker(maxConcurrentOrchestrationWorkItems=1)
     runtime.start("a")
