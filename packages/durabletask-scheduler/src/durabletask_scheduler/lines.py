@@ -21,8 +21,9 @@ class Line:
     __slots__ = ("_begins", "_goes_on", "_in_a_row")
 
     def __init__(self) -> None:
-        self._goes_on: deque[WorkOf[Any]] = deque()
-        self._begins: deque[WorkOf[Any]] = deque()
+        # Most lines are made for one piece of work, so that each of these is made when it is needed.
+        self._goes_on: deque[WorkOf[Any]] | None = None
+        self._begins: deque[WorkOf[Any]] | None = None
         # How many have been preferred to one that begins since the last of these.
         self._in_a_row = 0
 
@@ -30,24 +31,36 @@ class Line:
         return bool(self._goes_on or self._begins)
 
     def add(self, work: WorkOf[Any]) -> None:
-        (self._begins if work.begins else self._goes_on).append(work)
+        if work.begins:
+            if self._begins is None:
+                self._begins = deque()
+            self._begins.append(work)
+        else:
+            if self._goes_on is None:
+                self._goes_on = deque()
+            self._goes_on.append(work)
 
     def head(self) -> WorkOf[Any] | None:
         """What is next; what is no longer wanted is dropped. None if nothing is left."""
-        lines = (self._goes_on, self._begins)
-        for line in lines if self._in_a_row < _MOST_IN_A_ROW else reversed(lines):
-            while line and not line[0].wanted:
-                line.popleft()
-            if line:
-                return line[0]
-        return None
+        first, second = self._goes_on, self._begins
+        if self._in_a_row >= _MOST_IN_A_ROW:
+            first, second = second, first
+        return _head(first) or _head(second)
 
     def take(self, head: WorkOf[Any]) -> None:
         """Take out what :meth:`head` has returned."""
+        taken = self._begins if head.begins else self._goes_on
+        assert taken is not None
+        taken.popleft()
         if head.begins:
-            self._begins.popleft()
             self._in_a_row = 0
-        else:
-            self._goes_on.popleft()
-            if self._begins:
-                self._in_a_row += 1
+        elif self._begins:
+            self._in_a_row += 1
+
+
+def _head(line: deque[WorkOf[Any]] | None) -> WorkOf[Any] | None:
+    while line:
+        if line[0].wanted:
+            return line[0]
+        line.popleft()
+    return None
