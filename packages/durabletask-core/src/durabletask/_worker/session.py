@@ -15,7 +15,7 @@ from durabletask_proto import warm
 
 from durabletask._worker.activities import Activities, ActivityCode, Places
 from durabletask._worker.batches import BatchCode, Batches, RunBatch
-from durabletask._worker.items import KINDS, Item
+from durabletask._worker.items import ACTIVITY, ENTITY, KINDS, ORCHESTRATION, Item
 from durabletask._worker.ledger import Ledger
 from durabletask._worker.loop import LoopThread
 from durabletask._worker.options import ConcurrencyOptions
@@ -135,12 +135,8 @@ class Session:
         self._turns = self._new_turns(code)
         self._activities = self._new_activities(code)
         self._batches = self._new_batches(code)
-        self._handlers = {
-            "orchestratorRequest": self._turns.handle,
-            "activityRequest": self._activities.handle,
-            "entityRequest": self._batches.handle,
-            "entityRequestV2": self._batches.handle,
-        }
+        by_kind = {ORCHESTRATION: self._turns.handle, ACTIVITY: self._activities.handle, ENTITY: self._batches.handle}
+        self._handlers = {request: by_kind[kind] for request, kind in KINDS.items()}
         self._late: list[Item] = []
         outages = OutageLog(logger, server.address, server.stream.resiliency.reconnect_backoff_cap_seconds)
         self._stream = WorkItemStream(self._connection, self, server.stream, self._clock, outages, lane)
