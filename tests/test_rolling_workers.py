@@ -5,11 +5,13 @@ The scheduler here would wait an hour before it hands out again what a worker ha
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from durabletask import entities, task
 from durabletask.client import OrchestrationStatus, TaskHubGrpcClient
@@ -54,8 +56,22 @@ def counter(ctx: entities.EntityContext, by: int) -> None:
     ctx.set_state((ctx.get_state(int) or 0) + by)
 
 
-def started(connect: Connect) -> TaskHubGrpcWorker:
-    worker = TaskHubGrpcWorker(**connect())
+class NeverEnding(grpc.StreamStreamClientInterceptor):  # type: ignore[type-arg]
+    """The scheduler does not hear that a worker has nothing more to say."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+
+    def intercept_stream_stream(self, continuation: Any, details: Any, request_iterator: Any) -> Any:
+        return continuation(details, self._and_wait(request_iterator))
+
+    def _and_wait(self, requests: Iterator[Any]) -> Iterator[Any]:
+        yield from requests
+        self.over.wait(WAIT)
+
+
+def started(connect: Connect, **options: Any) -> TaskHubGrpcWorker:
+    worker = TaskHubGrpcWorker(**connect(), **options)
     worker.add_orchestrator(journey)
     worker.add_activity(one_more)
     worker.add_entity(counter)
@@ -87,3 +103,22 @@ def test_a_worker_without_work_does_not_wait_to_be_told_so(connect: Connect) -> 
         worker.stop()
         taken.append(time.monotonic() - begun)
     assert min(taken) < 0.5
+
+
+@pytest.mark.parametrize("connect", ["over a network"], indirect=True)
+def test_a_scheduler_that_does_not_end_the_stream_is_not_waited_for(connect: Connect) -> None:
+    deaf = NeverEnding()
+    worker = started(connect, interceptors=[deaf])
+    with TaskHubGrpcClient(**connect()) as client:
+        first = client.schedule_new_orchestration(journey)
+        assert client.wait_for_orchestration_completion(first, timeout=WAIT) is not None
+        begun = time.monotonic()
+        worker.stop(timeout=WAIT)
+        assert time.monotonic() - begun < WAIT / 2
+        # If the stream were still open, turns would go to nobody.
+        worker = started(connect)
+        for _ in range(5):
+            state = client.wait_for_orchestration_completion(client.schedule_new_orchestration(journey), timeout=WAIT)
+            assert state is not None and state.get_output() == [4, 4]
+    deaf.over.set()
+    worker.stop()
