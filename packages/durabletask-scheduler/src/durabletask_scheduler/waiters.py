@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from durabletask_proto import orchestrator_service_pb2 as pb
 
@@ -31,13 +31,19 @@ def state_response(instance: Instance, *, payloads: bool) -> pb.GetInstanceRespo
 
 @dataclass(eq=False, slots=True)
 class Wait:
-    """One parked call; the instance need not exist yet."""
+    """One call; the instance need not exist yet.
+
+    Attributes:
+        is_over: the caller has gone. A call is parked only after the write that is under way, so that its caller may
+            be gone by then.
+    """
 
     task_hub: str
     instance_id: str
     ready: Ready
     payloads: bool
     reply: Reply
+    is_over: bool = field(default=False, init=False)
 
 
 class Waiters:
@@ -52,11 +58,13 @@ class Waiters:
         return self._count
 
     def park(self, wait: Wait, instance: Instance | None) -> None:
-        """Answer at once if the instance is as wanted, else keep the call.
+        """Answer at once if the instance is as wanted, else keep the call, if its caller is still there.
 
         Raises:
             HubError: RESOURCE_EXHAUSTED; too many calls wait.
         """
+        if wait.is_over:
+            return
         if instance is not None and wait.ready(instance):
             _answer(wait, instance)
         elif self._count >= self._most:
@@ -70,6 +78,7 @@ class Waiters:
             self._count += 1
 
     def cancel(self, wait: Wait) -> None:
+        wait.is_over = True
         self._remove((wait.task_hub, wait.instance_id), [wait])
 
     def wait_for(self, instance: Instance) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import pytest
@@ -74,3 +75,30 @@ def test_all_who_wait_are_answered(runtime, do):
     runtime.start("a")
     runtime.answer(worker.next(), do.complete()).result(5)
     assert all(wait.result(5).exists for wait in waits)
+
+
+class TestFewMayWait:
+    @pytest.fixture
+    def options(self, options):
+        return dataclasses.replace(options, parked_waits=1)
+
+    def test_one_that_goes_before_the_scheduler_has_come_to_it_leaves_its_place(self, runtime, do):
+        """Both reach the scheduler while it writes: the call and its end are looked at together."""
+        writes, go_on = threading.Event(), threading.Event()
+
+        def block(commits):
+            writes.set()
+            assert go_on.wait(10)
+
+        runtime.storage.before_write = block
+        starting = runtime.begin("StartInstance", pb.CreateInstanceRequest(instanceId="a", name="order"))
+        assert writes.wait(10)
+        gone = runtime.wait("a")
+        gone.cancel_call()
+        kept = runtime.wait("a")
+        runtime.storage.before_write = lambda commits: None
+        go_on.set()
+        assert starting.result(5).instanceId == "a"
+        runtime.answer(runtime.worker().next(), do.complete()).result(5)
+        assert kept.result(5).exists
+        assert not gone.done()
