@@ -213,6 +213,10 @@ class _StreamMethod(grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
         message, decode = self._bridge.incoming(request)
         call = StreamCall(home, timeout, decode)
         home.open_calls.add(call)
+        if self._channel.closed:
+            # Closing may have missed it.
+            home.open_calls.discard(call)
+            raise ChannelClosed
         call.watch_deadline()
         call.started(begin_stream(home.service, home.rpc, message, text_metadata(metadata), call.sink))
         return call

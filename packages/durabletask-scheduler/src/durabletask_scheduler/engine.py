@@ -160,10 +160,11 @@ class Engine:
             return
         pending = deque(commit.messages)
         while pending:
-            # Each takes effect before the next is judged: two of them may make the same target.
+            # Each takes effect, with all that it brings about, before the next is judged: two of them may make the same
+            # target, and a lock request that is passed on must not be overtaken by the end of its owner.
             delivered = self._deliver(pending.popleft())
             self._apply(delivered)
-            pending.extend(delivered.messages)
+            pending.extendleft(reversed(delivered.messages))
 
     def answer(self, reply: Reply, response: ProtoMessage | None, error: HubError | None = None) -> None:
         """Answer once the group is durable."""
@@ -382,6 +383,8 @@ class Engine:
         """Nothing of the group has happened: forget what it changed, take it up again from storage."""
         group, self._group = self._group, Group()
         self.instances.group_ended()
+        for commit in group.commits:
+            self.desk.tasks.undo(commit)
         for entry in group.changed:
             self.desk.forget(entry)
             self.instances.drop(entry)
@@ -448,6 +451,7 @@ class Engine:
         """What of the instances in memory the commit takes back."""
         for key in commit.deleted:
             entry = self._change(key)
+            self.desk.tasks.delete(entry)
             self.desk.forget(entry)
             self.instances.delete(entry)
         for key in commit.history_dropped:

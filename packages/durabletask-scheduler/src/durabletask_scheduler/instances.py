@@ -167,7 +167,8 @@ class Instances:
         """The group that changed the entry is in storage."""
         entry.dirty = entry.turn_in_group = False
         entry.group_rows = ()
-        if entry.past and entry.instance.completed:
+        if entry.past is not None and entry.instance.completed:
+            # Also one that was empty: the rows of this group were kept apart from it.
             self.forget_history(entry)
 
     def history(self, entry: Entry) -> list[HistoryRow]:

@@ -70,6 +70,19 @@ class Leases(Generic[AnyHolder]):
         return lease
 
 
+def with_part(
+    chunks: tuple[pb.OrchestratorResponse, ...], part: pb.OrchestratorResponse
+) -> tuple[pb.OrchestratorResponse, ...]:
+    """The parts of an answer and one more. One that a worker sends again counts once: it was not told of the first."""
+    if part.HasField("chunkIndex"):
+        for number, kept in enumerate(chunks):
+            if kept.HasField("chunkIndex") and kept.chunkIndex.value == part.chunkIndex.value:
+                return (*chunks[:number], part, *chunks[number + 1 :])
+    elif chunks and chunks[-1] == part:
+        return chunks
+    return (*chunks, part)
+
+
 def put_together(chunks: Sequence[pb.OrchestratorResponse], last: pb.OrchestratorResponse) -> pb.OrchestratorResponse:
     """One answer from its parts, of which there are several.
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from durabletask_scheduler.dispatch import WorkOf
 
 _MOST_IN_A_ROW = 8
+_FEW = 64
 
 
 class Line:
@@ -18,7 +19,7 @@ class Line:
     its turn too, it comes after so many of the others at the latest.
     """
 
-    __slots__ = ("_begins", "_goes_on", "_in_a_row")
+    __slots__ = ("_begins", "_goes_on", "_in_a_row", "_looks_at")
 
     def __init__(self) -> None:
         # Most lines are made for one piece of work, so that each of these is made when it is needed.
@@ -26,6 +27,8 @@ class Line:
         self._begins: deque[WorkOf[Any]] | None = None
         # How many have been preferred to one that begins since the last of these.
         self._in_a_row = 0
+        # At which length to look for what is no longer wanted behind what is.
+        self._looks_at = _FEW
 
     def __bool__(self) -> bool:
         return bool(self._goes_on or self._begins)
@@ -34,11 +37,21 @@ class Line:
         if work.begins:
             if self._begins is None:
                 self._begins = deque()
-            self._begins.append(work)
+            line = self._begins
         else:
             if self._goes_on is None:
                 self._goes_on = deque()
-            self._goes_on.append(work)
+            line = self._goes_on
+        line.append(work)
+        if len(line) > self._looks_at:
+            self._clear_out(line)
+
+    def _clear_out(self, line: deque[WorkOf[Any]]) -> None:
+        """Nobody takes from this line: drop what is no longer wanted whenever the line has doubled."""
+        wanted = [work for work in line if work.wanted]
+        line.clear()
+        line.extend(wanted)
+        self._looks_at = max(_FEW, 2 * len(line))
 
     def head(self) -> WorkOf[Any] | None:
         """What is next; what is no longer wanted is dropped. None if nothing is left."""

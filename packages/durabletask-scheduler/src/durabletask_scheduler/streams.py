@@ -89,4 +89,5 @@ class Streams:
 
     def _lose_all(self, stream: Stream) -> None:
         for lease in list(stream.leases):
-            self._lose(lease)
+            # Each by itself: one that cannot be given up now must not keep the others.
+            self._engine.do(partial(self._lose, lease))

@@ -5,7 +5,7 @@ An activity leaves only once the commit that schedules it is in storage. Its lea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from durabletask_scheduler import undeliverable
 from durabletask_scheduler.dispatch import Dispatcher, Kind, Lease, Route, Stream, Work, WorkOf
 from durabletask_scheduler.group import logger
 from durabletask_scheduler.hub import activities, turns
-from durabletask_scheduler.hub.model import HistoryRow, OpenTask, TaskKind
+from durabletask_scheduler.hub.model import Commit, HistoryRow, OpenTask, TaskKind
 from durabletask_scheduler.hub.times import SECOND
 from durabletask_scheduler.instances import Entry
 from durabletask_scheduler.leases import Leases
@@ -101,9 +101,22 @@ class TaskDesk:
             work.lease.void = True
 
     def forget(self, entry: Entry) -> None:
-        """No activity of the instance is wanted any more. Its timers find out for themselves."""
+        """The entry leaves memory: its activities are no longer wanted from it. Timers load the instance when due."""
         for key in list(entry.activities or ()):
             self.close(key)
+
+    def delete(self, entry: Entry) -> None:
+        """The instance is deleted: its timers are pointless, too."""
+        self._cancel_timers(entry.instance.open_tasks.values())
+
+    def undo(self, commit: Commit) -> None:
+        """The commit will never be written."""
+        self._cancel_timers([task for _, task in commit.opened])
+
+    def _cancel_timers(self, tasks: Iterable[OpenTask]) -> None:
+        for task in tasks:
+            if task.kind is TaskKind.TIMER:
+                self._engine.alarms.cancel(task.key)
 
     def _read_event(self, task: OpenTask, rows: dict[int, HistoryRow | None]) -> pb.HistoryEvent | None:
         if task.history_key not in rows:

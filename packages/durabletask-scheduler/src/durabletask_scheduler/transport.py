@@ -184,8 +184,9 @@ class Mailbox:
         try:
             self._loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:
-            # The loop is closed: nobody will ever read them.
+            # The loop is closed: nobody will ever read them, nor what is posted from now on.
             self._letters.clear()
+            self._awake = False
 
     def _deliver(self) -> None:
         self._awake = False

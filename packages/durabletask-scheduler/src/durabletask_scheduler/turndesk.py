@@ -21,7 +21,7 @@ from durabletask_scheduler.group import logger
 from durabletask_scheduler.hub import turns, views
 from durabletask_scheduler.hub.model import HistoryRow, HubError, Instance
 from durabletask_scheduler.instances import Entry
-from durabletask_scheduler.leases import Leases, put_together
+from durabletask_scheduler.leases import Leases, put_together, with_part
 from durabletask_scheduler.storage import StorageError
 
 if TYPE_CHECKING:
@@ -98,11 +98,13 @@ class TurnDesk:
             self._dispatcher.queue(work)
 
     def void_stale(self, entry: Entry) -> None:
-        """A commit has changed the instance: void its turn in flight if the instance knows of none, or of another."""
-        lease = None if entry.turn is None else entry.turn.lease
-        turn = entry.instance.turn
-        if lease is not None and (turn is None or turn.token != lease.token):
+        """A commit has changed the instance: drop its turn if that is no longer to be executed."""
+        if entry.turn is not None and _is_stale(entry.turn, entry.instance):
             self._drop(entry)
+
+    def ended(self, instance: Instance) -> None:
+        """It is not to be woken any more."""
+        self._engine.alarms.cancel(instance.key)
 
     def forget(self, entry: Entry) -> None:
         """No turn of the instance is wanted any more."""
@@ -274,7 +276,7 @@ class TurnDesk:
         if lease is None:
             return
         if response.isPartial:
-            lease.chunks += (response,)
+            lease.chunks = with_part(lease.chunks, response)
         elif not self._end(lease):
             return
         elif response.requiresHistory:
@@ -338,6 +340,13 @@ class TurnDesk:
                 instance.event_count,
                 self._engine.options.limits.history_events,
             )
+
+
+def _is_stale(work: Work, instance: Instance) -> bool:
+    """In flight while the instance knows of none, or of another; or waiting while the instance has ended."""
+    if work.lease is None:
+        return instance.is_terminal
+    return instance.turn is None or instance.turn.token != work.lease.token
 
 
 def _is_forgotten(instance: Instance, stream: Stream) -> bool:

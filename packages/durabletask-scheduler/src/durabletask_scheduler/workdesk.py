@@ -81,6 +81,9 @@ class WorkDesk:
                 tasks.expect_activity(entry, task)
         for instance, task in commit.timers:
             tasks.expect_timer(instance.task_hub, instance.instance_id, task)
+        for instance in commit.finished:
+            if instance.is_terminal:
+                turns.ended(instance)
         for instance in commit.runnable:
             entry = by_key(instance.key)
             if entry is not None:

@@ -131,14 +131,9 @@ class World:
 
     def apply(self, commit: Commit) -> Commit:
         """Write a commit and everything that its messages bring about."""
-        queue = [commit]
-        while queue:
-            current = queue.pop(0)
-            self.write(current)
-            for message in current.messages:
-                queue_commit = self.deliver(message)
-                self.write(dataclasses.replace(queue_commit, messages=[]))
-                queue.append(Commit(messages=queue_commit.messages))
+        self.write(commit)
+        for message in commit.messages:
+            self.apply(self.deliver(message))
         return commit
 
     def deliver(self, message: Message) -> Commit:

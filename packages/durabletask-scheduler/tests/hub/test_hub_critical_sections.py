@@ -173,6 +173,21 @@ def test_nothing_that_it_has_asked_to_hold_stays_asked_when_its_owner(world, end
     assert world.entities == {}, "entities that nothing is left of are removed"
 
 
+def test_a_request_is_not_passed_on_when_its_owner_ends_together_with_the_holder(world):
+    """Its parent holds the first entity: to end both sets that free, but not for the dead one."""
+    hold(world, C, instance_id="long", section="l")
+    hold(world, B, instance_id="short", section="t")
+    hold(world, A)
+    world.raise_event("a", "e")
+    world.turn(world.child(2, "child"))
+    world.turn(world.lock(1, A, B, C, section="c"), instance_id="child")
+    world.terminate(recursive=True)
+    assert held(world) == {B: "short", C: "long"}
+    world.raise_event("short", "e")
+    world.turn(world.unlock(2, B, "t"), instance_id="short")
+    assert held(world) == {C: "long"}
+
+
 def test_a_generation_that_ends_asks_for_no_lock(world):
     world.start()
     world.turn(world.lock(1, A), world.complete(2))

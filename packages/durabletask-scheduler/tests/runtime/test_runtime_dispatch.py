@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 
 import pytest
@@ -278,6 +279,35 @@ def test_a_small_turn_is_delivered_however_often_it_is_lost(runtime, options):
         worker.cancel()
     assert runtime.worker().next().orchestratorRequest.instanceId == "a"
     assert runtime.status("a") == "PENDING"
+
+
+class TestWorkThatIsLostOnce:
+    @pytest.fixture
+    def options(self, options):
+        return dataclasses.replace(options, worker_losses=1, idle_instances=0)
+
+    def test_what_cannot_be_given_up_now_does_not_keep_the_rest_of_its_worker_s_work(self, runtime, do):
+        """A turn that is too large fails, of which its parent is to be told; and that cannot be read for now."""
+        lost = runtime.worker()
+        runtime.start("parent")
+        child = do.child(1, "kid")
+        child.createSubOrchestration.input.value = "x" * 5_000_000
+        runtime.answer(lost.next(), child).result(5)
+        assert lost.next().orchestratorRequest.instanceId == "kid"
+        runtime.start("a")
+        runtime.answer(lost.next(), *(do.activity(number) for number in range(10))).result(5)
+        assert sorted(lost.next().activityRequest.taskId for _ in range(10)) == list(range(10))
+        given_up = threading.Event()
+        runtime.storage.on_failure = given_up.set
+        runtime.storage.failing.add("load")
+        lost.cancel()
+        assert given_up.wait(10)
+        runtime.storage.failing.clear()
+        other, handed_out = runtime.worker(), set()
+        while len(handed_out) < 10:
+            item = other.next()
+            if item.HasField("activityRequest"):
+                handed_out.add(item.activityRequest.taskId)
 
 
 class TestGrace:

@@ -163,6 +163,35 @@ def test_a_failed_instance_is_rewound_and_completes(runtime, do):
     assert runtime.status("a") == "COMPLETED"
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+class TestARewindOfWhatFailedInTheFirstTurnOfItsGeneration:
+    """What that turn consumed is in the history from which the next generation is made, in memory and in the store."""
+
+    def rewound(self, runtime, restarted):
+        if restarted:
+            runtime.restart()
+        runtime.call("RewindInstance", pb.RewindInstanceRequest(instanceId="a"))
+        return kinds(runtime.worker().next().orchestratorRequest.pastEvents)
+
+    def test_keeps_the_events_that_were_raised(self, runtime, do, restarted):
+        runtime.start("a")
+        runtime.call("RaiseEvent", pb.RaiseEventRequest(instanceId="a", name="go"))
+        worker = runtime.worker()
+        runtime.answer(worker.next(), do.complete(1, "", pb.ORCHESTRATION_STATUS_FAILED)).result(5)
+        worker.cancel()
+        assert self.rewound(runtime, restarted) == ["orchestratorStarted", "executionStarted", "eventRaised"]
+
+    def test_keeps_the_events_that_were_carried_over(self, runtime, do, restarted):
+        worker = runtime.worker()
+        runtime.start("a")
+        again = do.complete(1, "2", pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW)
+        again.completeOrchestration.carryoverEvents.add().eventRaised.name = "go"
+        runtime.answer(worker.next(), again).result(5)
+        runtime.answer(worker.next(), do.complete(1, "", pb.ORCHESTRATION_STATUS_FAILED)).result(5)
+        worker.cancel()
+        assert "eventRaised" in self.rewound(runtime, restarted)
+
+
 def test_restart_copies_a_running_instance_under_a_new_id(runtime):
     runtime.start("a", input=StringValue(value="5"))
     again = runtime.call("RestartInstance", pb.RestartInstanceRequest(instanceId="a", restartWithNewInstanceId=True))
@@ -189,6 +218,23 @@ def test_an_answer_in_parts_is_one_commit(runtime, do):
     runtime.answer(turn, do.activity(2), isPartial=True, numEventsProcessed=Int32Value(value=0)).result(5)
     runtime.answer(turn, do.activity(3), numEventsProcessed=Int32Value(value=0)).result(5)
     assert [worker.next().activityRequest.taskId for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("index", [None, Int32Value(value=0)], ids=["without an index", "with an index"])
+def test_a_part_that_is_sent_again_counts_once(runtime, do, index):
+    """Its worker was not told of it: the answer was lost, or the group of somebody else's change was not written."""
+    worker = runtime.worker()
+    runtime.start("target")
+    runtime.answer(worker.next()).result(5)
+    runtime.start("a")
+    turn = worker.next()
+    send = pb.OrchestratorAction(
+        id=1, sendEvent=pb.SendEventAction(name="ping", instance=pb.OrchestrationInstance(instanceId="target"))
+    )
+    for _ in range(2):
+        runtime.answer(turn, send, isPartial=True, chunkIndex=index).result(5)
+    runtime.answer(turn, do.complete(), chunkIndex=index and Int32Value(value=1)).result(5)
+    assert kinds(worker.next().orchestratorRequest.newEvents) == ["orchestratorStarted", "eventRaised"]
 
 
 @pytest.mark.parametrize(

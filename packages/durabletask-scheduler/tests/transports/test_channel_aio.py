@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 
 import grpc
 import grpc.aio
@@ -16,6 +17,7 @@ from durabletask_scheduler.aio_channel import InProcessAioChannel
 from durabletask_scheduler.hub.model import HubError
 from durabletask_scheduler.outgoing import Outgoing
 from durabletask_scheduler.rpc import RPCS, SERVICE_NAME
+from durabletask_scheduler.transport import Mailbox
 from google.protobuf.empty_pb2 import Empty
 
 WAIT = 10
@@ -320,3 +322,14 @@ async def test_every_call_is_reachable(stub, channel, service):
 async def test_many_calls_at_once_get_their_own_answers(stub):
     answers = await asyncio.gather(*(stub.StartInstance(start(str(number)), timeout=WAIT) for number in range(100)))
     assert [answer.instanceId for answer in answers] == [str(number) for number in range(100)]
+
+
+def test_what_is_posted_to_a_loop_that_was_closed_is_not_kept():
+    loop = asyncio.new_event_loop()
+    mailbox = Mailbox(loop)
+    loop.close()
+    letters = [pb.WorkItem() for _ in range(3)]
+    kept = [sys.getrefcount(letter) for letter in letters]
+    for number in range(3):
+        mailbox.post(print, letters[number])
+    assert [sys.getrefcount(letter) for letter in letters] == kept

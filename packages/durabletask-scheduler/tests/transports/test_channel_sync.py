@@ -13,6 +13,7 @@ from durabletask_proto import additions
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import orchestrator_service_pb2_grpc as pb_grpc
 from durabletask_proto import scheduler_additions_pb2_grpc as additions_pb_grpc
+from durabletask_scheduler.calls import StreamCall
 from durabletask_scheduler.channel import InProcessChannel
 from durabletask_scheduler.hub.model import HubError
 from durabletask_scheduler.rpc import RPCS, SERVICE_NAME
@@ -280,6 +281,20 @@ def test_closing_cancels_open_calls_and_refuses_new_ones(channel, stub, service)
     with pytest.raises(ValueError, match="closed channel"):
         stub.GetWorkItems(pb.GetWorkItemsRequest())
     channel.close()
+
+
+def test_a_stream_that_is_begun_while_the_channel_is_closed_is_refused(channel, stub, monkeypatch):
+    """Closing has looked at the open calls before this one was among them, and its caller had seen the channel open."""
+
+    begin = StreamCall.__init__
+
+    def begin_and_close(call, *args):
+        begin(call, *args)
+        channel.close()
+
+    monkeypatch.setattr(StreamCall, "__init__", begin_and_close)
+    with pytest.raises(ValueError, match="closed channel"):
+        stub.GetWorkItems(pb.GetWorkItemsRequest())
 
 
 class AddHeader(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):

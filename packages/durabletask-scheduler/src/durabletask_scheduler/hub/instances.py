@@ -75,7 +75,6 @@ def replace(existing: Instance, ctx: Context, commit: Commit) -> None:
     commit.messages.extend(entity_sections.releases(existing))
     existing.status = TERMINATED
     existing.completed_at = existing.updated_at = ctx.now
-    _forget_tasks(existing)
     existing.inbox = ()
     existing.turn = None
     if existing.parent_instance_id:
