@@ -46,16 +46,21 @@ class Expiry:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._calls: set[InProcessAioCall] = set()
+        # Streams, which may be dropped before: dearer to add to.
+        self._streams: MutableSet[InProcessAioCall] = weakref.WeakSet()
         self._looks_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, call: InProcessAioCall, deadline: float) -> None:
-        self._calls.add(call)
+        self._home_of(call).add(call)
         if deadline < self._looks_at:
             self._look_at(deadline)
 
     def forget(self, call: InProcessAioCall) -> None:
-        self._calls.discard(call)
+        self._home_of(call).discard(call)
+
+    def _home_of(self, call: InProcessAioCall) -> MutableSet[InProcessAioCall]:
+        return self._streams if isinstance(call, AioStreamCall) else self._calls
 
     def _look_at(self, moment: float) -> None:
         if self._timer is not None:
@@ -65,7 +70,7 @@ class Expiry:
 
     def _look(self) -> None:
         self._looks_at, self._timer = math.inf, None
-        look_again = expire_due([*self._calls])
+        look_again = expire_due([*self._calls, *self._streams])
         if look_again < math.inf:
             self._look_at(look_again)
 

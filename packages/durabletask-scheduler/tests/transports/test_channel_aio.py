@@ -180,8 +180,9 @@ async def test_a_stream_s_deadline_is_kept(stub, service):
     assert service.cancelled.get(timeout=WAIT) == "GetWorkItems"
 
 
-async def test_a_stream_that_nobody_holds_is_cancelled(stub, service):
-    stream = stub.GetWorkItems(pb.GetWorkItemsRequest())
+@pytest.mark.parametrize("timeout", [None, 60 * WAIT])
+async def test_a_stream_that_nobody_holds_is_cancelled(stub, service, timeout):
+    stream = stub.GetWorkItems(pb.GetWorkItemsRequest(), timeout=timeout)
     del stream
     gc.collect()
     assert service.cancelled.get(timeout=WAIT) == "GetWorkItems"
