@@ -326,6 +326,14 @@ class TestLoadMany:
         second = next(one.instance for one in loaded if one.instance.key == 2)
         assert names(second.inbox) == [(30, "x"), (31, "y")]
 
+    @pytest.mark.parametrize("other", ["a\0", "a\0b", "\0a", "a\0b\0c", "\0"])
+    def test_an_id_with_nul_is_not_the_one_that_it_begins_with(self, filled: Storage, other: str) -> None:
+        assert filled.load(HUB, other) is None
+        assert filled.load_many(HUB, [other], short=9) == []
+        assert [one.instance.key for one in filled.load_many(HUB, [other, "b"], short=9)] == [2]
+        assert filled.existing(HUB, [other]) == set()
+        assert filled.existing(HUB, [other, "b"]) == {"b"}
+
     def test_short_ones_come_with_their_history(self, filled: Storage) -> None:
         loaded = {one.instance.key: one.history for one in filled.load_many(HUB, ["a", "b", "c"], short=3)}
         assert loaded == {1: filled.history(1), 2: None, 3: []}

@@ -245,6 +245,13 @@ class Instances:
     def _add(self, instance: Instance, past: bytearray | None) -> Entry:
         if self._absent:
             self._absent.discard((instance.task_hub, instance.instance_id))
+        present = self.cached((instance.task_hub, instance.instance_id))
+        if present is not None:
+            # Whatever led here: two entries of one instance would both hand out its turns, and damage the store.
+            raise RuntimeError(
+                f"instance {instance.instance_id!r} of task hub {instance.task_hub!r} is to be taken into memory "
+                f"(key {instance.key}), but is in memory already (key {present.instance.key}); please report this"
+            )
         entry = Entry(instance, past)
         self._by_name.setdefault(instance.task_hub, {})[instance.instance_id] = entry
         self._by_key[instance.key] = entry

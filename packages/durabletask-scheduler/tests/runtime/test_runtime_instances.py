@@ -64,6 +64,14 @@ def test_what_the_group_deletes_is_not_found_in_the_store_again(instances):
     assert instances.load(("default", "a")) is not None
 
 
+def test_an_instance_is_in_memory_only_once(instances):
+    entry = instances.load(("default", "a"))
+    with pytest.raises(RuntimeError, match=r"instance 'a' of task hub 'default' .* in memory already"):
+        instances.create(instance(99, "a"))
+    assert instances.cached(("default", "a")) is entry
+    assert instances.by_key(99) is None
+
+
 def test_histories_leave_memory_before_their_instances_do(instances):
     entries = [instances.load(("default", name)) for name in "ab"]
     third = instances.load(("default", "c"))

@@ -63,6 +63,25 @@ def test_calls_that_gathered_load_their_instances_and_histories_at_once(small, w
     assert loads(small) == ["load_many"]
 
 
+def test_calls_for_ids_with_nul_leave_the_instance_alone_whose_id_they_begin_with(small):
+    worker = small.worker(workItemFilters=pb.WorkItemFilters(orchestrations=[pb.OrchestrationFilter(name="order")]))
+    small.start("a")
+    turn = worker.next()
+    with Gathering(small):
+        calls = [raised(small, f"a\0{number}") for number in range(COUNT)]
+    for call in calls:
+        with pytest.raises(HubError) as refusal:
+            call.result(5)
+        assert refusal.value.code == "NOT_FOUND"
+    small.answer(turn).result(5)
+    raised(small, "a").result(5)
+    # Nothing came before it: the first turn was not handed out a second time.
+    assert [event.WhichOneof("eventType") for event in worker.next().orchestratorRequest.newEvents] == [
+        "orchestratorStarted",
+        "eventRaised",
+    ]
+
+
 def test_waits_that_gathered_load_their_instances_at_once(small, waiting):
     with Gathering(small):
         calls = [small.wait(f"a{number}", "WaitForInstanceStart") for number in range(COUNT)]

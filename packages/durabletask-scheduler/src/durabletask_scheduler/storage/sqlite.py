@@ -96,8 +96,7 @@ class SqliteStorage(QueriedStorage):
 
     def load_many(self, task_hub: str, instance_ids: Sequence[str], *, short: int) -> list[LoadedInstance]:
         with self._snapshot() as connection:
-            wanted = (json.dumps(list(instance_ids)), task_hub)
-            rows = connection.execute(_READ["instances_by_id"], wanted).fetchall()
+            rows = connection.execute(_READ["instances_by_id"], (_possible(instance_ids), task_hub)).fetchall()
             if not rows:
                 return []
             keys = json.dumps([row[KEY] for row in rows])
@@ -113,7 +112,7 @@ class SqliteStorage(QueriedStorage):
     def existing(self, task_hub: str, instance_ids: Sequence[str]) -> set[str]:
         if not instance_ids:
             return set()
-        return {row[0] for row in self._rows("existing", (json.dumps(list(instance_ids)), task_hub))}
+        return {row[0] for row in self._rows("existing", (_possible(instance_ids), task_hub))}
 
     def history(self, key: int) -> list[HistoryRow]:
         return [HistoryRow(*row) for row in self._rows("history", (key,))]
@@ -190,6 +189,14 @@ class SqliteStorage(QueriedStorage):
         with self._snapshot() as connection:
             rows: list[Row] = connection.execute(*query).fetchall()
         return rows
+
+
+def _possible(instance_ids: Sequence[str]) -> str:
+    """Those of the ids that an instance can have, for ``json_each``.
+
+    SQLite ends a text from JSON at a NUL: such an id, which no instance has, would find the one that it begins with.
+    """
+    return json.dumps([one for one in instance_ids if "\0" not in one])
 
 
 def _unreadable(error: Exception) -> StorageError:
