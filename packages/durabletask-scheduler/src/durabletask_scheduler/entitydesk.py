@@ -19,7 +19,7 @@ from durabletask_scheduler.dispatch import Dispatcher, Kind, LeaseOf, Route, Str
 from durabletask_scheduler.entities import Entities, EntityEntry
 from durabletask_scheduler.group import logger
 from durabletask_scheduler.hub import entity_batches, entity_delivery
-from durabletask_scheduler.hub.entity_model import EntityChanges
+from durabletask_scheduler.hub.entity_model import EntityChanges, GivenUp
 from durabletask_scheduler.hub.model import Commit, Message
 from durabletask_scheduler.instances import Name
 from durabletask_scheduler.leases import Leases
@@ -304,6 +304,8 @@ class EntityDesk:
     def _commit(self, lease: BatchLease, result: pb.EntityBatchResult) -> None:
         entry, entity, stream = lease.work.entry, lease.work.entry.entity, lease.stream
         commit = entity_batches.complete_batch(entity, result, self._engine.context)
+        if commit.entities is not None and commit.entities.given_up is not None:
+            _report(entity.instance_id, commit.entities.given_up)
         entry.avoid = None
         entry.losses = 0
         entry.batch_in_group = True
@@ -343,3 +345,10 @@ class EntityDesk:
                 return
             logger.warning("A batch of %s was not answered in time", lease.work.entry.entity.instance_id)
             self.lose(lease)
+
+
+def _report(instance_id: str, lost: GivenUp) -> None:
+    """Callers get the failure; of a signal nobody else would learn."""
+    names = ", ".join(dict.fromkeys(lost.operations))
+    why = (lost.why.errorType, lost.why.errorMessage)
+    logger.warning("Entity %s has lost signals (%s): %s, %r", instance_id, names, *why)

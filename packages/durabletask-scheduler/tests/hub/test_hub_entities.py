@@ -272,6 +272,64 @@ class TestBatchFailures:
         assert world.entities[A].state is None
         assert entity_batches.next_batch_at(world.entities[A], world.now) == world.now + SECOND
 
+    BAD = pb.OperationAction(id=7, sendSignal=pb.SendSignalAction(instanceId="@user@bob\tsmith", name="hello"))
+
+    def serve(self, world, bad, batches=200):
+        """A worker whose operation ``bad`` signals what cannot be an entity; returns the batches."""
+        served = []
+        while len(served) < batches and A in world.entities and world.entities[A].backlog:
+            world.now = entity_batches.next_batch_at(world.entities[A], world.now)
+            batch = world.begin_batch()
+            served.append(world.operations(batch))
+            results = [world.success() for _ in batch.operations]
+            world.answer_batch(*results, actions=[self.BAD] * served[-1].count(bad))
+        return served
+
+    @pytest.mark.parametrize("before", [0, 1, 20, 99])
+    def test_only_the_operation_fails_whose_action_cannot_be_carried_out(self, world, before):
+        world.start()
+        for _ in range(before):
+            world.signal()
+        world.turn(world.entity_call(1, operation="welcome"))
+        for _ in range(99 - before):
+            world.signal()
+        begun = world.now
+        served = self.serve(world, "welcome")
+        done = [batch for batch in served if "welcome" not in batch]
+        assert sum(map(len, done)) == 99
+        [reply] = world.live["a"].inbox
+        details = reply.event.entityOperationFailed.failureDetails
+        assert details.errorType == "InvalidEntityAction"
+        assert "cannot be carried out (id 7, sendSignal)" in details.errorMessage
+        assert len(served) < 60 and world.now - begun < 1800 * SECOND
+
+    def test_it_gets_ten_attempts_in_all_and_others_like_it_one_alone(self, world):
+        for _ in range(8):
+            world.signal(operation="bad")
+        world.signal(operation="good")
+        served = self.serve(world, "bad")
+        assert [len(batch) for batch in served] == [9, 4, 2] + [1] * 7 + [1] * 7 + [1]
+        assert served[-1] == ["good"]
+        assert world.entities[A].retrying == world.entities[A].failed == 0
+
+    def test_what_cannot_run_after_others_failed_by_their_actions_has_its_own_ten_attempts(self, world):
+        world.signal(operation="bad")
+        self.serve(world, "bad")
+        world.signal(operation="next")
+        self.fail(world, 9)
+        assert world.entities[A].backlog == 1
+        self.fail(world, 1)
+        assert A not in world.entities
+
+    def test_signals_that_are_given_up_are_named(self, world):
+        world.start()
+        world.turn(world.entity_call(1), world.entity_signal(2, operation="add"))
+        self.fail(world, 9)
+        world.now += 60 * SECOND
+        world.begin_batch()
+        given_up = world.answer_batch(state=None, error="no such entity").entities.given_up
+        assert (given_up.operations, given_up.why.errorMessage) == (["add"], "no such entity")
+
 
 class TestActions:
     """Section 5.5: in the same commit as the state."""

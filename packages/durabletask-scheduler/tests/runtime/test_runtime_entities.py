@@ -8,6 +8,7 @@ import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import warm
 from durabletask_scheduler.entity_queries import UNLOCK_METADATA
+from durabletask_scheduler.hub import entity_batches
 from durabletask_scheduler.hub.entity_model import Entity, EntityChanges, Lock, Sender
 from durabletask_scheduler.hub.model import Commit, HubError
 from durabletask_scheduler.storage.maintenance import check
@@ -279,6 +280,14 @@ class TestLeases:
         assert not entities.get().exists
         entities.answer(item).result(5)
         assert entities.get().exists
+
+
+def test_a_signal_that_is_given_up_is_logged(runtime, entities, caplog, monkeypatch):
+    monkeypatch.setattr(entity_batches, "MOST_ATTEMPTS", 1)
+    entities.signal(name="welcome")
+    bad = pb.OperationAction(id=7, sendSignal=pb.SendSignalAction(instanceId="@user@bob\tsmith", name="hello"))
+    entities.answer(runtime.worker().next(), actions=[bad]).result(5)
+    assert 'Entity @counter@a has lost signals (welcome): InvalidEntityAction, "An entity action cannot' in caplog.text
 
 
 class TestWarm:

@@ -14,7 +14,7 @@ from durabletask_proto import copying, warm
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask_scheduler.hub import checks, entity_ids, entity_queue, events, failures, instances, times
-from durabletask_scheduler.hub.entity_model import Batch, Entity, Queued, Sender
+from durabletask_scheduler.hub.entity_model import Batch, Entity, GivenUp, Queued, Sender
 from durabletask_scheduler.hub.model import Commit, Context, HubError, Limits, Message
 
 MOST_OPERATIONS = 100
@@ -86,8 +86,9 @@ def complete_batch(entity: Entity, result: pb.EntityBatchResult, ctx: Context) -
     """Commit the answer to the batch in flight.
 
     Operations without a result run again, first and in order. If the worker says that it could not run
-    the batch, or its answer makes no sense, the state stays as it is and the rest is tried again after a
-    pause, up to ten times in all; then each of its operations fails.
+    the batch, the state stays as it is and the rest is tried again after a pause, up to ten times in all;
+    then each of its operations fails. If its answer cannot be accepted, one of the operations may be the
+    reason: half as many are tried each time, so that in the end that one fails by itself.
 
     Returns:
         An empty commit if the token is not that of the batch in flight.
@@ -98,7 +99,8 @@ def complete_batch(entity: Entity, result: pb.EntityBatchResult, ctx: Context) -
         return commit
     entity.batch = None
     problem = _problem(batch, result, ctx.limits)
-    executed = 0 if problem is not None else len(result.results)
+    refused = problem is not None
+    executed = 0 if refused else len(result.results)
     for entry, outcome in zip(batch.operations, result.results[:executed]):
         entity_queue.remove(entity, entry, commit)
         _reply(entity, entry, outcome, ctx, commit)
@@ -110,10 +112,17 @@ def complete_batch(entity: Entity, result: pb.EntityBatchResult, ctx: Context) -
     elif problem is None:
         _set_state(entity, result, ctx, commit)
     rest = batch.operations[executed:]
-    if problem is not None and rest:
-        _try_again(entity, rest, problem, ctx, commit)
-    else:
+    if problem is None or not rest:
         entity.abandoned = entity.failed = entity.retrying = entity.not_before = 0
+        entity.distrusted = False
+    elif _is_over(entity, rest, refused=refused):
+        _give_up(entity, rest, problem, ctx, commit)
+        # It may not be the only one of its kind. The next one is tried by itself, and if it is, not ten times.
+        entity.retrying, entity.distrusted = int(refused), refused
+    else:
+        # Just these again, or some of them: what arrives meanwhile gets its own ten attempts.
+        entity.retrying = max(len(rest) // 2, 1) if refused else len(rest)
+        abandon_batch(entity, ctx)
     entity_queue.settle(entity, ctx, commit)
     return commit
 
@@ -144,21 +153,27 @@ def _problem(batch: Batch, result: pb.EntityBatchResult, limits: Limits) -> pb.T
     return None
 
 
-def _try_again(
-    entity: Entity, rest: list[Queued], problem: pb.TaskFailureDetails, ctx: Context, commit: Commit
-) -> None:
+def _is_over(entity: Entity, rest: list[Queued], *, refused: bool) -> bool:
+    """Count a failed attempt; whether it was the last one."""
     entity.failed += 1
-    if entity.failed < MOST_ATTEMPTS:
-        # Just these again: what arrives meanwhile gets its own ten attempts.
-        entity.retrying = len(rest)
-        abandon_batch(entity, ctx)
-        return
-    entity.abandoned = entity.failed = entity.retrying = entity.not_before = 0
+    if refused and len(rest) > 1:
+        return False
+    return entity.failed >= MOST_ATTEMPTS or (refused and entity.distrusted)
+
+
+def _give_up(entity: Entity, rest: list[Queued], problem: pb.TaskFailureDetails, ctx: Context, commit: Commit) -> None:
+    entity.abandoned = entity.failed = entity.not_before = 0
+    failed = pb.OperationResult(failure=pb.OperationResultFailure(failureDetails=problem))
     for entry in rest:
         entity_queue.remove(entity, entry, commit)
-        _reply(
-            entity, entry, pb.OperationResult(failure=pb.OperationResultFailure(failureDetails=problem)), ctx, commit
-        )
+        _reply(entity, entry, failed, ctx, commit)
+    signals = [
+        entry.event.entityOperationSignaled.operation
+        for entry in rest
+        if entity_queue.kind_of(entry) == entity_queue.SIGNALED
+    ]
+    if signals:
+        commit.on_entities().given_up = GivenUp(signals, problem)
 
 
 def _reply(entity: Entity, entry: Queued, outcome: pb.OperationResult, ctx: Context, commit: Commit) -> None:

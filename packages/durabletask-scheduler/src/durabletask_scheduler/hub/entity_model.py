@@ -87,7 +87,8 @@ class Entity:
         batch: the batch in flight, if any.
         abandoned: how often in a row its batches were abandoned or failed.
         failed: how often in a row they failed.
-        retrying: how many operations the batch had that failed last; 0 if it did not.
+        retrying: how many operations the next batch may have, as the last one failed; 0 if it did not.
+        distrusted: the last operation failed as its answer could not be accepted, and no batch has succeeded since.
         not_before: no batch begins before this time (back-off).
         owned, known: derived, in memory only: how many entries of the inbox the owner of the lock has
             sent (-1: not counted); (sender, request id) of all operations that wait (None: not collected).
@@ -106,6 +107,7 @@ class Entity:
     abandoned: int = 0
     failed: int = 0
     retrying: int = 0
+    distrusted: bool = False
     not_before: int = 0
     owned: int = field(default=-1, compare=False, repr=False)
     known: set[tuple[Sender, str]] | None = field(default=None, compare=False, repr=False)
@@ -135,6 +137,19 @@ class EntityInboxRow:
     event: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Signals that are lost, as the worker could not run them.
+
+    Attributes:
+        operations: their names.
+        why: what the last attempt failed of.
+    """
+
+    operations: list[str]
+    why: pb.TaskFailureDetails
+
+
 @dataclass(slots=True)
 class EntityChanges:
     """The part of a commit that concerns entities, written in this order.
@@ -143,6 +158,7 @@ class EntityChanges:
         deleted: keys of entities of which every row goes.
         created, updated: entity rows; ``updated`` by key. Written as they are when the group is.
         ready: entities that may have become able to begin a batch: ask ``next_batch_at``.
+        given_up: signals that nobody will hear of again; never written, but worth a line in the log.
     """
 
     deleted: list[int] = field(default_factory=list)
@@ -151,3 +167,4 @@ class EntityChanges:
     inbox_added: list[EntityInboxRow] = field(default_factory=list)
     inbox_removed: list[int] = field(default_factory=list)
     ready: list[Entity] = field(default_factory=list)
+    given_up: GivenUp | None = None
