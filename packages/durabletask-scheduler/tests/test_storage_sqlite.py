@@ -632,6 +632,37 @@ def test_a_backup_replaces_nothing(store: SqliteStorage, path: Path, tmp_path: P
     assert target.read_text() == "precious"
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_a_backup_does_not_take_over_what_is_left_of_another_file(
+    store: SqliteStorage, path: Path, tmp_path: Path, suffix: str
+) -> None:
+    _fill(store)
+    target = tmp_path / "copy.db"
+    leftover = tmp_path / f"copy.db{suffix}"
+    leftover.write_bytes(b"of another file")
+    with pytest.raises(StorageError, match=rf"copy\.db{suffix} .*; remove it or give another name"):
+        backup(path, target)
+    assert leftover.read_bytes() == b"of another file"
+    assert sorted(entry.name for entry in tmp_path.glob("copy.db*")) == [leftover.name]
+    leftover.unlink()
+    backup(path, target)
+    assert check(target) == []
+
+
+def test_a_backup_takes_the_place_of_one_that_was_killed(store: SqliteStorage, path: Path, tmp_path: Path) -> None:
+    _fill(store)
+    target = tmp_path / "copy.db"
+    with contextlib.closing(sqlite3.connect(tmp_path / "killed.db")) as killed:
+        killed.execute("PRAGMA journal_mode = WAL")
+        killed.execute("CREATE TABLE killed (x)")
+        for suffix in ("", "-wal", "-shm"):
+            shutil.copy(tmp_path / f"killed.db{suffix}", tmp_path / f"copy.db.partial{suffix}")
+    (tmp_path / "copy.db.partial-journal").write_bytes(b"of the one that was killed")
+    backup(path, target)
+    assert [entry.name for entry in tmp_path.glob("copy.db*")] == ["copy.db"]
+    assert check(target) == []
+
+
 def test_a_backup_that_cannot_be_written_leaves_nothing(store: SqliteStorage, path: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="could not be written"):
         backup(path, tmp_path / "nowhere" / "copy.db")

@@ -25,14 +25,22 @@ def backup(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> No
 
     Raises:
         StorageUnusable: ``source`` is not a scheduler's file.
-        StorageError: ``target`` exists or cannot be written; nothing is left behind.
+        StorageError: ``target`` exists, the log of another file of that name lies there, or it cannot be written;
+            nothing is left behind.
     """
     target_path = Path(target)
     partial = target_path.with_name(target_path.name + ".partial")
     with _open(Path(source), read_only=True) as connection:
         if target_path.exists():
             raise StorageError(f"{target_path} exists; remove it or give another name")
+        for leftover in _beside(target_path):
+            if leftover.exists():
+                raise StorageError(
+                    f"{leftover} exists, the log of another file, which would damage the copy; "
+                    "remove it or give another name"
+                )
         try:
+            # SQLite removes what a backup that was killed left beside this file, as it is empty.
             os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
             with closing(connect(partial, read_only=False)) as copy:
                 connection.backup(copy)
@@ -42,6 +50,11 @@ def backup(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> No
         except (sqlite3.Error, OSError) as error:
             partial.unlink(missing_ok=True)
             raise StorageError(f"the backup {target_path} could not be written: {error}") from error
+
+
+def _beside(path: Path) -> Iterator[Path]:
+    """What SQLite takes for a log of this file, whatever left it there."""
+    return (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal"))
 
 
 def check(path: str | os.PathLike[str]) -> list[str]:
