@@ -20,7 +20,7 @@ from durabletask_scheduler import paging
 from durabletask_scheduler.engine import Command, Engine
 from durabletask_scheduler.hub import views
 from durabletask_scheduler.hub.entity_ids import is_entity
-from durabletask_scheduler.hub.model import TERMINAL, HubError, Instance
+from durabletask_scheduler.hub.model import TERMINAL, HistoryRow, HubError, Instance
 from durabletask_scheduler.hub.times import SECOND, from_timestamp
 from durabletask_scheduler.limits import HISTORY_CHUNK_BYTES, MAX_BATCH, check_batch, page_size
 from durabletask_scheduler.requests import purge_all, terminate_all
@@ -206,14 +206,17 @@ HANDLERS: Mapping[str, Callable[[Query], Message]] = {
 
 
 def instance_history(
-    storage: Storage, task_hub: str, request: pb.StreamInstanceHistoryRequest
+    storage: Storage, task_hub: str, request: pb.StreamInstanceHistoryRequest, wanted: Callable[[], bool]
 ) -> Iterator[pb.HistoryEvent]:
     """The history of the current generation as clients see it.
+
+    Args:
+        wanted: whether the caller still waits; if not, there is nothing.
 
     Raises:
         HubError: NOT_FOUND if there is no such instance, or not in the generation that was asked for.
     """
-    while True:
+    while wanted():
         instance = storage.load(task_hub, request.instanceId)
         if instance is None:
             raise HubError("NOT_FOUND", f"there is no orchestration instance '{request.instanceId}' in this task hub")
@@ -225,9 +228,24 @@ def instance_history(
             )
         rows = storage.history(instance.key)
         again = storage.load(task_hub, request.instanceId)
-        # Two reads may straddle a commit: take them only if nothing was committed in between.
-        if again is not None and (again.key, again.event_count) == (instance.key, instance.event_count):
-            return views.each_event(instance, rows, whole=True)
+        # The reads may straddle commits. As long as the generation is the same these only add rows at the end;
+        # another one, also a rewound one, has another execution id.
+        if again is not None and (again.key, again.execution_id) == (instance.key, instance.execution_id):
+            return views.each_event(instance, _rows_of(instance, rows), whole=True)
+    return iter(())
+
+
+def _rows_of(instance: Instance, rows: Iterable[HistoryRow]) -> list[HistoryRow]:
+    """Those of the rows that the instance had when it was read, without what was added meanwhile."""
+    # Without ExecutionStarted and ExecutionCompleted, which are not in rows.
+    missing = instance.event_count - 1 - bool(instance.completed)
+    kept: list[HistoryRow] = []
+    for row in rows:
+        if missing <= 0:
+            break
+        kept.append(row)
+        missing -= row.count
+    return kept
 
 
 def past_of_turn(storage: Storage, instance: Instance, last_key: int) -> Iterator[pb.HistoryEvent]:

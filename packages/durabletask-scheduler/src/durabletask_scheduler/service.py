@@ -333,7 +333,13 @@ class SchedulerService:
         if call.request.forWorkItemProcessing:
             self._past_of_turn(call)
         else:
-            read = partial(queries.instance_history, self._storage, call.task_hub, call.request)
+            read = partial(
+                queries.instance_history,
+                self._storage,
+                call.task_hub,
+                call.request,
+                lambda: not call.cancelled.is_set(),
+            )
             self._send_history(call, read)
         return call.cancelled.set
 

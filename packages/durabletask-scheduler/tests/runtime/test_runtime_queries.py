@@ -8,6 +8,7 @@ import json
 import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_scheduler.hub.model import HubError
+from durabletask_scheduler.queries import instance_history
 from google.protobuf.wrappers_pb2 import StringValue
 
 
@@ -307,3 +308,99 @@ def test_a_history_that_is_not_there_is_not_found(runtime, fields):
     with pytest.raises(HubError) as refusal:
         history(runtime, **fields)
     assert refusal.value.code == "NOT_FOUND"
+
+
+class Interrupted:
+    """The store as a reader sees it; after the first read of a history something is committed."""
+
+    def __init__(self, storage, interrupt):
+        self._interrupt = interrupt
+        self.load, self._history = storage.load, storage.history
+        self.reads = 0
+
+    def history(self, key):
+        self.reads += 1
+        if self.reads == 1:
+            self._interrupt()
+        return self._history(key)
+
+
+def read_past(storage, wanted=lambda: True, **fields):
+    request = pb.StreamInstanceHistoryRequest(instanceId="a", **fields)
+    return list(instance_history(storage, "default", request, wanted))
+
+
+def raised(runtime):
+    runtime.call("RaiseEvent", pb.RaiseEventRequest(instanceId="a", name="go"))
+
+
+def test_a_history_is_read_once_although_the_instance_goes_on(runtime, do):
+    worker = runtime.worker()
+    runtime.start("a")
+    runtime.answer(worker.next(), do.activity(1)).result(5)
+    runtime.result(worker.next()).result(5)
+    turn = worker.next()
+    before = history(runtime)
+
+    def go_on():
+        runtime.answer(turn, do.activity(2)).result(5)
+        runtime.result(worker.next()).result(5)
+        runtime.answer(worker.next(), do.complete(3)).result(5)
+
+    storage = Interrupted(runtime.storage, go_on)
+    assert read_past(storage) == before
+    assert storage.reads == 1
+    assert len(history(runtime)) > len(before)
+
+
+def test_an_instance_that_begins_meanwhile_has_no_history_yet(runtime):
+    worker = runtime.worker()
+    runtime.start("a")
+    storage = Interrupted(runtime.storage, lambda: runtime.answer(worker.next()).result(5))
+    assert read_past(storage) == []
+    assert storage.reads == 1
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_history_is_never_of_two_generations(runtime, do, named):
+    worker = runtime.worker()
+    runtime.start("a", input=StringValue(value="1"))
+    runtime.answer(worker.next()).result(5)
+    execution_id = runtime.get("a").orchestrationState.executionId
+
+    def next_generation():
+        raised(runtime)
+        again = do.complete(1, result="2", status=pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW)
+        runtime.answer(worker.next(), again).result(5)
+        runtime.answer(worker.next()).result(5)
+
+    storage = Interrupted(runtime.storage, next_generation)
+    if named:
+        with pytest.raises(HubError) as refusal:
+            read_past(storage, executionId=execution_id)
+        assert refusal.value.code == "NOT_FOUND"
+        return
+    started = read_past(storage)[1].executionStarted
+    assert started.orchestrationInstance.executionId != execution_id
+    assert started.input.value == "2"
+    assert storage.reads == 2
+
+
+def test_a_history_of_a_rewound_instance_is_that_of_its_new_execution(runtime, do):
+    worker = runtime.worker()
+    runtime.start("a")
+    runtime.answer(worker.next(), do.complete(1, status=pb.ORCHESTRATION_STATUS_FAILED)).result(5)
+    storage = Interrupted(
+        runtime.storage, lambda: runtime.call("RewindInstance", pb.RewindInstanceRequest(instanceId="a"))
+    )
+    events = read_past(storage)
+    assert storage.reads == 2
+    assert events == history(runtime)
+    assert not any(event.HasField("executionCompleted") for event in events)
+
+
+def test_a_history_that_nobody_waits_for_is_not_read_again(runtime):
+    runtime.start("a")
+    storage = Interrupted(runtime.storage, lambda: None)
+    assert read_past(storage, lambda: False) == []
+    assert storage.reads == 0
