@@ -4,6 +4,7 @@ import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_scheduler.hub import entity_batches, entity_requests
 from durabletask_scheduler.hub.model import HubError, TaskKind
+from durabletask_scheduler.hub.times import SECOND, to_timestamp
 
 A, B, C = "@counter@a", "@counter@b", "@counter@c"
 
@@ -59,6 +60,37 @@ def test_only_the_owner_is_served_and_ahead_of_others(world):
     world.turn(world.unlock(4, A))
     assert world.run_batch() == ["client", "other"]
     assert world.owner() == "b"
+
+
+def test_a_lock_request_does_not_come_up_before_a_due_signal_after_a_restart(world):
+    world.signal(operation="later", scheduledTime=to_timestamp(world.now + SECOND))
+    world.now += SECOND
+    assert world.batch_waits()
+    world.start()
+    world.turn(world.lock(1, A))
+    assert world.owner() is None
+    world.crash()
+    assert world.run_batch() == ["later"]
+    assert world.owner() == "a"
+
+
+def test_an_unlock_does_not_come_up_before_a_due_signal_of_its_owner_after_a_restart(world):
+    hold(world, A)
+    world.signal(operation="client")
+    world.raise_event("a", "e")
+    later = world.entity_signal(2, operation="later")
+    later.sendEntityMessage.entityOperationSignaled.scheduledTime.CopyFrom(to_timestamp(world.now + 60 * SECOND))
+    world.turn(later)
+    assert not world.batch_waits()
+    world.now += 60 * SECOND
+    assert world.batch_waits()
+    world.raise_event("a", "e")
+    world.turn(world.unlock(3, A))
+    assert world.owner() == "a"
+    world.crash()
+    assert world.run_batch() == ["later"]
+    assert world.owner() is None
+    assert world.run_batch() == ["client"]
 
 
 def test_a_batch_stops_before_a_lock_request(world):

@@ -110,6 +110,13 @@ def make_due(entity: Entity, now: int) -> None:
         _enter(entity, entry)
         due += 1
     del entity.scheduled[:due]
+    if due and not _runs(next_up(entity)):
+        # After a restart, what was due before it stands behind the lock request or unlock that waits for it.
+        entity.inbox = dict(sorted(entity.inbox.items()))
+
+
+def _runs(entry: Queued | None) -> bool:
+    return entry is not None and kind_of(entry) in OPERATIONS
 
 
 def _due(entry: Queued) -> tuple[int, int]:
