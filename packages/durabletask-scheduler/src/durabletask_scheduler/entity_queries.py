@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -10,7 +9,7 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import StringValue
 
-from durabletask_scheduler import entity_calls, paging
+from durabletask_scheduler import entity_calls, given_json, paging
 from durabletask_scheduler.engine import Engine
 from durabletask_scheduler.hub import times
 from durabletask_scheduler.hub.entity_ids import is_entity, normalise
@@ -85,9 +84,9 @@ def _pages(call: Query, selection: EntitySelection) -> Iterator[list[EntitySumma
 
 def _unlock(call: Query, text: str) -> int:
     try:
-        fields = json.loads(text)
+        fields = given_json.parse(text)
         entity, reason = fields["entity"], fields["reason"]
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise _bad_unlock() from error
     if not (isinstance(entity, str) and isinstance(reason, str) and is_entity(entity) and reason.strip()):
         raise _bad_unlock()

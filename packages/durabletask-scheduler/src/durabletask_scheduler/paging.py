@@ -11,6 +11,7 @@ import binascii
 import json
 from typing import Any
 
+from durabletask_scheduler import given_json
 from durabletask_scheduler.hub.model import HubError
 
 _VERSION = 1
@@ -60,8 +61,8 @@ def decode_name(query: str, token: str) -> str:
 
 def _fields(query: str, token: str, count: int) -> list[Any]:
     try:
-        fields = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, RecursionError) as error:
+        fields = given_json.parse(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError) as error:
         raise _foreign(query) from error
     if not (isinstance(fields, list) and len(fields) == count and fields[:2] == [_VERSION, query]):
         raise _foreign(query)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -16,7 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import BoolValue, StringValue
 
-from durabletask_scheduler import paging
+from durabletask_scheduler import given_json, paging
 from durabletask_scheduler.engine import Command, Engine
 from durabletask_scheduler.hub import views
 from durabletask_scheduler.hub.entity_ids import is_entity
@@ -283,8 +282,8 @@ def _extra_conditions(metadata: Mapping[str, str]) -> _Extra:
     if text is None:
         return _Extra()
     try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        fields = given_json.parse(text)
+    except ValueError as error:
         raise _bad_conditions(f"it is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise _bad_conditions(f"it is a {type(fields).__name__}")

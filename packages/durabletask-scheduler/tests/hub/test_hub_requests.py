@@ -139,6 +139,7 @@ def test_a_schedule_in_the_past_is_none(world):
         {"name": ""},
         {"name": "n" * 2000},
         {"executionId": StringValue(value="")},
+        {"executionId": StringValue(value="@run@1")},
         {"scheduledStartTimestamp": Timestamp(seconds=253_402_300_800)},
         {"scheduledStartTimestamp": Timestamp(seconds=1, nanos=-1)},
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
 import pytest
@@ -364,6 +365,12 @@ class TestQueries:
     def test_a_prefix_may_lack_its_mark_and_write_the_name_as_it_likes(self, entities, three, prefix, count):
         assert len(entities.query(instanceIdStartsWith=StringValue(value=prefix)).entities) == count
 
+    def test_a_token_with_half_a_surrogate_pair_is_refused(self, entities, three):
+        token = base64.urlsafe_b64encode(rb'[1, "QueryEntities", "@a@\ud800"]').decode()
+        with pytest.raises(HubError, match="continuation token") as refusal:
+            entities.query(continuationToken=StringValue(value=token))
+        assert refusal.value.code == "INVALID_ARGUMENT"
+
     def test_a_foreign_token_is_refused(self, entities, three):
         with pytest.raises(HubError, match="continuation token"):
             entities.query(continuationToken=StringValue(value="x"))
@@ -435,7 +442,15 @@ class TestCleaning:
         assert "taken from x by force: x hangs" in caplog.text
 
     @pytest.mark.parametrize(
-        "text", ["", "[]", "{}", '{"entity": "a", "reason": "r"}', '{"entity": "@a@b", "reason": " "}']
+        "text",
+        [
+            "",
+            "[]",
+            "{}",
+            '{"entity": "a", "reason": "r"}',
+            '{"entity": "@a@b", "reason": " "}',
+            r'{"entity": "@a@\ud800", "reason": "r"}',
+        ],
     )
     def test_force_needs_an_entity_and_a_reason(self, runtime, text):
         with pytest.raises(HubError, match="reason") as refusal:

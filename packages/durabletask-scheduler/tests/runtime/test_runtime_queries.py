@@ -93,12 +93,33 @@ def test_instances_are_found_by_name_version_and_tags(runtime, conditions, expec
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[", "[]", '"x"', '{"nam": "x"}', '{"name": 1}', '{"tags": ["x"]}', '{"tags": {"x": 1}}']
+    "text",
+    [
+        "",
+        "[",
+        "[]",
+        '"x"',
+        '{"nam": "x"}',
+        '{"name": 1}',
+        '{"tags": ["x"]}',
+        '{"tags": {"x": 1}}',
+        r'{"name": "\ud800"}',
+        r'{"version": "\udfff"}',
+        r'{"tags": {"x": "\ud800"}}',
+        r'{"tags": {"\ud800": "x"}}',
+    ],
 )
 def test_malformed_conditions_are_refused(runtime, text):
     with pytest.raises(HubError, match="durabletask-query") as refusal:
         query(runtime, metadata={"durabletask-query": text})
     assert refusal.value.code == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("status", [[-1], [99], range(-300, 0)])
+def test_a_status_that_is_not_known_matches_nothing(runtime, status):
+    runtime.start("a")
+    assert found(query(runtime, runtimeStatus=status)) == []
+    assert found(query(runtime, runtimeStatus=[*status, pb.ORCHESTRATION_STATUS_PENDING])) == ["a"]
 
 
 def token(*fields):

@@ -37,7 +37,14 @@ def check_instance_id(instance_id: str, limits: Limits) -> None:
 
 
 def check_execution_id(execution_id: str, limits: Limits) -> None:
+    """An execution's id: not empty, no control characters, no leading '@', not too long."""
     check_text("the execution id", execution_id, limits.id_bytes)
+    # The ids of children are made of it, and those would be taken for entities.
+    if execution_id.startswith(ENTITY_PREFIX):
+        raise HubError(
+            INVALID_ARGUMENT,
+            f"the execution id {execution_id!r} begins with '@', which is reserved for entities; choose another id",
+        )
 
 
 def check_name(what: str, name: str, limits: Limits) -> None:

@@ -142,7 +142,8 @@ class Pages:
 
 
 def _statuses_of(where: InstanceFilter) -> frozenset[int]:
-    statuses = where.statuses or _STATUSES
+    # Callers may name any numbers; a statement has room for a few.
+    statuses = where.statuses & _STATUSES if where.statuses else _STATUSES
     return statuses & TERMINAL if where.completed_from or where.completed_to else statuses
 
 
