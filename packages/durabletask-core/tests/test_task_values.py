@@ -133,6 +133,33 @@ class Own(ValueError):
     pass
 
 
+class Answering(Exception):
+    """Asks what it was given for attributes that it does not have."""
+
+    def __getattr__(self, name):
+        return {}[name]
+
+
+class Falsy(Exception):
+    def __len__(self):
+        return 0
+
+
+class Undecided(Exception):
+    def __bool__(self):
+        raise TypeError("no truth value")
+
+
+class BadDetails(Exception):
+    details = task.FailureDetails(message=5, error_type="e", stack_trace=None)
+
+
+class NoCause(Exception):
+    @property
+    def __cause__(self):
+        raise LookupError("no cause")
+
+
 class TestFailures:
     def test_a_chain_of_causes_becomes_inner_failures(self):
         try:
@@ -169,6 +196,32 @@ class TestFailures:
         failure = failure_of(error)
         assert expected in failure.errorMessage
         assert len(failure.SerializeToString()) < MAXIMUM_TEXT * 2
+
+    @pytest.mark.parametrize("kind", [Answering, BadDetails, NoCause, Falsy, Undecided])
+    def test_an_exception_with_faulty_attributes_is_reported(self, kind):
+        """lesson 32"""
+        failure = failure_of(kind("m"))
+        assert (failure.errorType, failure.errorMessage) == (f"{__name__}.{kind.__name__}", "m")
+
+    def test_what_cannot_be_reported_is_told_by_its_type(self):
+        """lesson 32"""
+
+        def warn(text):
+            raise RuntimeError(text)
+
+        class Provider:
+            def get_exception_properties(self, exception):
+                return 5
+
+        failure = failure_of(ValueError("v"), Provider(), warn)
+        assert failure.errorType == "ValueError" and "RuntimeError" in failure.errorMessage
+
+    @pytest.mark.parametrize("kind", [Falsy, Undecided, Answering])
+    def test_a_cause_is_told_whatever_its_truth_value(self, kind):
+        """lesson 32"""
+        error = ValueError("outer")
+        error.__cause__ = kind("inner")
+        assert failure_of(error).innerFailure.errorMessage == "inner"
 
     def test_properties_come_from_the_provider(self):
         class Provider:

@@ -84,10 +84,16 @@ def failure_of(
 ) -> pb.TaskFailureDetails:
     """The wire form of ``exception`` and of up to MAXIMUM_DEPTH exceptions of its chain of causes.
 
-    Never raises for a faulty exception: one that cannot be printed is reported with a text that says so,
-    a cycle of causes ends where it closes. ``warn`` is told what the ``provider`` did wrong.
+    Never raises for a faulty exception: one that cannot be printed is reported with a text that says so, one
+    whose attributes cannot be read without what they say, and a cycle of causes ends where it closes. ``warn`` is
+    told what the ``provider`` did wrong.
     """
-    return _failure(exception, _Reporter(provider, warn), frozenset())
+    try:
+        return _failure(exception, _Reporter(provider, warn), frozenset())
+    except Exception as error:
+        # Whoever reports a failure has nothing else to answer with: without this one nobody would hear of it.
+        kind = type(exception).__name__
+        return plain_failure(kind, f"<{kind} that cannot be reported, because that raises {type(error).__name__}>")
 
 
 def failure_details(failure: pb.TaskFailureDetails) -> FailureDetails:
@@ -182,15 +188,35 @@ def _failure(exception: BaseException, reporter: _Reporter, seen: frozenset[int]
     failure = plain_failure(qualified_name(type(exception)), _text_of(exception), stack_trace=_stack_of(exception))
     for key, value in reporter.properties(exception).items():
         failure.properties[key].CopyFrom(value)
-    seen = seen | {id(exception)}
-    details = getattr(exception, "details", None)
-    if isinstance(details, FailureDetails):
-        failure.innerFailure.CopyFrom(details_failure(details))
-        return failure
-    cause = exception.__cause__ or (None if exception.__suppress_context__ else exception.__context__)
-    if isinstance(cause, Exception) and id(cause) not in seen and len(seen) < MAXIMUM_DEPTH:
-        failure.innerFailure.CopyFrom(_failure(cause, reporter, seen))
+    try:
+        inner = _inner_failure(exception, reporter, seen | {id(exception)})
+    except Exception:
+        # The attributes are the user's code as much as str() is; the failure itself is known already.
+        inner = None
+    if inner is not None:
+        failure.innerFailure.CopyFrom(inner)
     return failure
+
+
+def _inner_failure(exception: BaseException, reporter: _Reporter, seen: frozenset[int]) -> pb.TaskFailureDetails | None:
+    details = _attribute(exception, "details")
+    if isinstance(details, FailureDetails):
+        return details_failure(details)
+    # An exception may be false, for example one with a length.
+    cause = exception.__cause__
+    if cause is None and not exception.__suppress_context__:
+        cause = exception.__context__
+    if isinstance(cause, Exception) and id(cause) not in seen and len(seen) < MAXIMUM_DEPTH:
+        return _failure(cause, reporter, seen)
+    return None
+
+
+def _attribute(exception: BaseException, name: str) -> Any:
+    """An attribute that an exception may have; None without it, and where reading it raises."""
+    try:
+        return getattr(exception, name, None)
+    except Exception:
+        return None
 
 
 def _text_of(value: object) -> str:

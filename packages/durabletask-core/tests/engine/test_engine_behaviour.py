@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -66,6 +67,23 @@ class TestDriver:
         assert backend.last.actions[0].scheduleTask.input.value == value
         backend.complete_task(1, value)
         assert completed_with(backend) == value
+
+    def test_an_exception_that_takes_no_attributes_fails_the_orchestration(self):
+        """lesson 32"""
+
+        @dataclass(frozen=True)
+        class Frozen(Exception):
+            code: int
+
+        def orchestrator(ctx, _):
+            yield ctx.create_timer(timedelta(0))
+            raise Frozen(7)
+
+        backend = backend_of(orchestrator)
+        backend.start()
+        backend.fire_timer(1)
+        assert backend.status == FAILED
+        assert backend.completion.failureDetails.errorType.endswith("Frozen")
 
     @pytest.mark.parametrize("first", [True, False])
     def test_awaiting_what_is_no_task_fails_with_a_type_error_naming_it(self, first):

@@ -408,8 +408,8 @@ class OrchestrationRun:
             self._finish(stop.value)
         except BaseException as error:
             self.fail(error)
-            # It has been told as text; as above.
-            error.__traceback__ = None
+            # It has been told as text; as above. An exception may refuse the attribute, as a frozen dataclass does.
+            BaseException.with_traceback(error, None)
         else:
             if isinstance(awaited, Task):
                 self._awaiting = awaited
