@@ -8,6 +8,7 @@ silently re-routes instances of another.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 from durabletask import type_discovery
@@ -176,8 +177,10 @@ def _check_importable(fn: Callable[..., Any]) -> None:
             f"The activity {fn!r} is an 'async def', which runs on the worker's event loop: leave process=True out."
         )
     name = getattr(fn, "__qualname__", "")
-    if not name or "<" in name or not getattr(fn, "__module__", None):
+    # A method's object stays behind: another process finds only the function of the class.
+    is_bound = isinstance(fn, MethodType) and not isinstance(fn.__self__, type)
+    if is_bound or not name or "<" in name or not getattr(fn, "__module__", None):
         raise ValueError(
             f"The activity {fn!r} cannot be imported by another process: define it with def at the top level of a "
-            "module, or leave process=True out."
+            "module, or as a static or class method there, or leave process=True out."
         )

@@ -61,3 +61,16 @@ def ignore_termination(ctx: task.ActivityContext, path: str) -> None:
     Path(path).with_suffix(".new").rename(path)
     while True:
         time.sleep(60)
+
+
+class Tools:
+    def method(self, ctx: task.ActivityContext, text: str) -> str:
+        return text
+
+    @classmethod
+    def of_class(cls, ctx: task.ActivityContext, text: str) -> str:
+        return cls.__name__ + text
+
+    @staticmethod
+    def static(ctx: task.ActivityContext, text: str) -> str:
+        return text

@@ -189,11 +189,25 @@ async def later(ctx: task.ActivityContext, _: Any) -> None:
         (lambda ctx, _: None, "lambda", "top level of a module"),
         (partial(process_activities.fail), "partial", "top level of a module"),
         (later, "later", "async def"),
+        (process_activities.Tools().method, "method", "top level of a module"),
     ],
 )
 def test_a_function_that_no_process_can_run_is_refused(function: Any, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TaskHubGrpcWorker().add_activity(function, name=name, process=True)
+
+
+def test_methods_that_need_no_object_run_in_processes(task_hub: Any) -> None:
+    worker = TaskHubGrpcWorker(host_address=task_hub.address)
+    worker.add_activity(process_activities.Tools.of_class, process=True)
+    worker.add_activity(process_activities.Tools.static, process=True)
+    worker.start()
+    try:
+        task_hub.stream().send(activity("of_class", "t1", "!"), activity("static", "t2", "?"))
+        found = answers(task_hub, 2)
+        assert (result(found["t1"]), result(found["t2"])) == ("Tools!", "?")
+    finally:
+        worker.stop(0)
 
 
 def test_stopping_waits_for_a_process_and_then_ends_it(task_hub: Any, tmp_path: Path) -> None:
