@@ -48,7 +48,8 @@ async def run_activity_async(
 ) -> pb.ActivityResponse:
     """The same for an activity that is awaited on the running event loop; a plain result is taken as it is.
 
-    The cancellation of the task that runs this is passed on and is not a result of the activity.
+    The cancellation of the task that runs this is passed on: who made the task knows whether it is the activity's
+    own doing. Before Python 3.11 every CancelledError is.
     """
     from asyncio import CancelledError, current_task
 
@@ -59,7 +60,7 @@ async def run_activity_async(
         return _completed(request, options, result)
     except CancelledError as error:
         task = current_task()
-        # Before Python 3.11 a task does not tell; the cancellation is then taken for the worker's own.
+        # Before Python 3.11 a task does not tell whether it was cancelled.
         if task is None or not hasattr(task, "cancelling") or task.cancelling():
             raise
         return failed_response(request, error, options)

@@ -1,6 +1,7 @@
 """Activities: plain functions on threads or in processes, ``async def`` ones on the loop, never on the reader."""
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -190,10 +191,10 @@ class Activities:
                 self._call_hook(code.started, request)
             try:
                 if code.tracing is None or not code.tracing.concerns(request):
-                    response = await code.run_async(item.code, request, code.options)
+                    response = await self._run_on_loop(item.code, request)
                 else:
                     response = await code.tracing.run_async(
-                        lambda traced: code.run_async(item.code, traced, code.options), request
+                        lambda traced: self._run_on_loop(item.code, traced), request
                     )
             finally:
                 if code.completed is not None:
@@ -201,9 +202,24 @@ class Activities:
             response.completionToken = item.message.completionToken
             if payloads is not None:
                 await payloads.store_async(response, response.instanceId)
+        except CancelledError as error:
+            # One that the code asked for comes at the next wait, which may be behind the code.
+            if self._places.loop.is_closed:
+                raise
+            return self._failed(item, error)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             return self._failed(item, error)
         return response
+
+    async def _run_on_loop(self, registration: Registration | None, request: pb.ActivityRequest) -> pb.ActivityResponse:
+        code = self._code
+        try:
+            return await code.run_async(registration, request, code.options)
+        except CancelledError as error:
+            # What the worker's end cancels has been given back; any other is a fault of the code as others are.
+            if self._places.loop.is_closed:
+                raise
+            return failed_response(request, error, code.options)
 
     def _failed(self, item: Item, error: BaseException) -> pb.ActivityResponse:
         self._logger.error("%s failed outside of its code", item.subject, exc_info=error)

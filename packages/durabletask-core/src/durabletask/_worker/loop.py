@@ -61,6 +61,11 @@ class LoopThread:
             self._loop.call_soon_threadsafe(self._spawn, work)
             return True
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether :meth:`close` was called, which cancels what runs; any other cancellation is user code's."""
+        return self._closed
+
     def close(self) -> None:
         """Cancel what is running and end the thread, without waiting for it."""
         with self._lock:
