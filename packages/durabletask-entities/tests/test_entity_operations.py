@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import pytest
 from durabletask.entities import DurableEntity, EntityContext, EntityInstanceId
 from durabletask.entities.testing import EntityFixture, SentSignal, StartedOrchestration
+from durabletask.serialization import JsonDataConverter
 
 OTHER = EntityInstanceId("Other", "k")
 
@@ -327,3 +328,31 @@ def test_what_is_no_entity_is_refused(entity: Any, error: type[Exception]) -> No
 def test_a_lambda_has_no_name() -> None:
     with pytest.raises(ValueError, match="lambda"):
         EntityFixture(lambda ctx, _: None)
+
+
+class Binary(JsonDataConverter):
+    """Makes bytes that are no text."""
+
+    def serialize(self, value: Any) -> Any:
+        return None if value is None else b"\xff" if value == "bad" else super().serialize(value)
+
+
+def spoiled(ctx: EntityContext, input: Any) -> Any:
+    """Keeps its input, or returns it, or sends it."""
+    if ctx.operation == "return":
+        ctx.set_state("changed")
+        return "bad"
+    if ctx.operation == "signal":
+        ctx.signal_entity(OTHER, "op", "bad")
+    else:
+        ctx.set_state("bad")
+    return None
+
+
+@pytest.mark.parametrize("operation", ["set", "return", "signal"])
+def test_what_a_converter_makes_no_text_of_fails_the_operation(operation: str) -> None:
+    """The others of the batch are not touched by it, and its own changes are taken back."""
+    entity = EntityFixture(spoiled, state="old", data_converter=Binary())
+    with pytest.raises(ValueError, match="Binary"):
+        entity.run(operation)
+    assert (entity.state, entity.signals) == ("old", [])

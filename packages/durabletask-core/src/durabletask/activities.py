@@ -8,7 +8,7 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask.exception_properties import ExceptionPropertiesProvider
 from durabletask.failures import failure_of
 from durabletask.registry import ActivityNotRegisteredError, Registration
-from durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter
+from durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter, encoded_text
 from durabletask.task import ActivityContext
 
 
@@ -95,7 +95,7 @@ def _called(registration: Registration | None, request: pb.ActivityRequest, opti
 
 def _completed(request: pb.ActivityRequest, options: ActivityOptions, result: Any) -> pb.ActivityResponse:
     response = pb.ActivityResponse(instanceId=request.orchestrationInstance.instanceId, taskId=request.taskId)
-    encoded = options.data_converter.serialize(result)
+    encoded = encoded_text(options.data_converter, result)
     if encoded is not None:
         response.result.value = encoded
     return response

@@ -103,6 +103,31 @@ class JsonDataConverter(DataConverter):
             return json_types.is_rebuildable(target_type)
 
 
+def encoded_text(converter: DataConverter, value: Any) -> str | None:
+    """What ``converter`` makes of ``value``, as a message can carry it.
+
+    Bytes in UTF-8 count as text. Raises what ``serialize`` raises, TypeError when it returns something else and
+    ValueError when that is not UTF-8.
+    """
+    found: Any = converter.serialize(value)
+    if found is None or (isinstance(found, str) and found.isascii()):
+        return found
+    expected = (
+        f"{type(converter).__qualname__}.serialize() must return text or None; of a {type(value).__name__} it made"
+    )
+    try:
+        if isinstance(found, bytes):
+            return found.decode("utf-8")
+        if isinstance(found, str):
+            found.encode("utf-8")
+            return found
+    except UnicodeError as error:
+        raise ValueError(
+            f"{expected} what UTF-8 cannot hold ({error}). Let it escape such characters, as json.dumps() does."
+        ) from error
+    raise TypeError(f"{expected} a {type(found).__name__}. Let it return JSON text.")
+
+
 _can_reconstruct: Callable[[Any], bool] = lru_cache(maxsize=4096)(json_types.is_rebuildable)
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask import features, type_discovery
+from durabletask.failures import shown
 from durabletask.replay import retries
 from durabletask.replay.times import later, naive_utc
 from durabletask.retry_policy import RetryPolicy
+from durabletask.serialization import encoded_text
 from durabletask.task import (
     CancellableTask,
     CompletableTask,
@@ -141,13 +143,13 @@ class RunContext(OrchestrationContext):
         sending = action.sendEvent
         sending.instance.instanceId = instance_id
         sending.name = event_name
-        encoded = run.options.data_converter.serialize(data)
+        encoded = encoded_text(run.options.data_converter, data)
         if encoded is not None:
             sending.data.value = encoded
         run.ledger.add(action, "send_event", event_name, _getframe(1)).target = instance_id
 
     def continue_as_new(self, new_input: Any, *, save_events: bool = False, new_version: str | None = None) -> None:
-        encoded = self._run.options.data_converter.serialize(new_input)
+        encoded = encoded_text(self._run.options.data_converter, new_input)
         self._run.continue_as_new(encoded, save_events, new_version)
 
     def new_uuid(self) -> str:
@@ -177,7 +179,7 @@ class RunContext(OrchestrationContext):
     def _fill(self, call: Any, input: Any, version: str | None, tags: dict[str, str] | None) -> None:
         """What activities and sub-orchestrations have in common on the wire."""
         run = self._run
-        encoded = run.options.data_converter.serialize(input)
+        encoded = encoded_text(run.options.data_converter, input)
         if encoded is not None:
             call.input.value = encoded
         if version:
@@ -199,6 +201,12 @@ class RunContext(OrchestrationContext):
         task: CompletableTask[Any]
         if retry_policy is None:
             task = CompletableTask(return_type)
+        elif not isinstance(retry_policy, RetryPolicy):
+            # Not only when an attempt fails: then this code is no longer there to be told.
+            raise TypeError(
+                f"{method}() needs a RetryPolicy or None as its retry_policy, got {shown(retry_policy)} of type "
+                f"{type(retry_policy).__name__}. Make one with task.RetryPolicy(...)."
+            )
         else:
             is_child = method == "call_sub_orchestrator"
             task = RetryableTask(retry_policy, action, self._run.now, is_child, return_type)

@@ -33,6 +33,7 @@ from durabletask.replay.options import (
     VersionRejected,
 )
 from durabletask.replay.times import datetime_at
+from durabletask.serialization import encoded_text
 from durabletask.task import NonDeterminismError, OrchestrationStateError, Task, TaskCancelledError, TaskFailedError
 
 _BEFORE_TIME = datetime(1000, 1, 1)
@@ -364,8 +365,8 @@ class OrchestrationRun:
         self._function_code = getattr(function, "__code__", None)
         converter = self.options.data_converter
         declared = registration.input_type
-        expected = declared if declared is not None and converter.can_reconstruct(declared) else None
         try:
+            expected = declared if declared is not None and converter.can_reconstruct(declared) else None
             outcome = function(self.context, converter.deserialize(data, expected))
         except BaseException as error:
             # SystemExit and the like from user code end the orchestration, never the worker.
@@ -431,7 +432,7 @@ class OrchestrationRun:
         if self.is_complete:
             return
         try:
-            result = self.options.data_converter.serialize(value)
+            result = encoded_text(self.options.data_converter, value)
         except Exception as error:
             refusal = JsonEncodeOutputException(value)
             refusal.__cause__ = error
@@ -471,7 +472,7 @@ class OrchestrationRun:
 
     def _encoded_status(self) -> str | None:
         try:
-            return self.options.data_converter.serialize(self.custom_status)
+            return encoded_text(self.options.data_converter, self.custom_status)
         except Exception as error:
             self.custom_status = None
             self.fail(error)

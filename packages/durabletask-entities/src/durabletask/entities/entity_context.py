@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 from durabletask.entities.entity_instance_id import EntityInstanceId
 from durabletask.entities.entity_state import EntityState
 from durabletask.replay.times import naive_utc, to_timestamp
-from durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter
+from durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter, encoded_text
 from durabletask.task import get_name
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -87,7 +87,7 @@ class EntityContext:
 
     def set_state(self, new_state: Any) -> None:
         """Replace the state; None deletes it. Raises TypeError or ValueError when it cannot be encoded."""
-        self._state.text = self._converter.serialize(new_state)
+        self._state.text = encoded_text(self._converter, new_state)
 
     def signal_entity(
         self,
@@ -104,7 +104,7 @@ class EntityContext:
             input: Its input.
             signal_time: When to start it; a naive time is in UTC. Without it, or in the past: at once.
         """
-        encoded = self._converter.serialize(input)
+        encoded = encoded_text(self._converter, input)
         signal = self._state.add_action().sendSignal
         signal.instanceId = str(entity_instance_id)
         signal.name = operation
@@ -137,7 +137,7 @@ class EntityContext:
         name = orchestration_name if isinstance(orchestration_name, str) else get_name(orchestration_name)
         if instance_id is not None and instance_id.startswith("@"):
             raise ValueError(f"The id of an orchestration must not begin with '@', got {instance_id!r}.")
-        encoded = self._converter.serialize(input)
+        encoded = encoded_text(self._converter, input)
         start = self._state.add_action().startNewOrchestration
         start.instanceId = instance_id or uuid.uuid4().hex
         start.name = name

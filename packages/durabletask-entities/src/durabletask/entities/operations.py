@@ -14,6 +14,7 @@ from durabletask.failures import failure_of
 from durabletask.features import WorkItemHost
 from durabletask.registry import EntityNotRegisteredError, Registry
 from durabletask.replay import RunOptions
+from durabletask.serialization import encoded_text
 from durabletask_proto import orchestrator_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -118,7 +119,7 @@ class BatchRunner:
         value = self._code.call(context, operation.input, converter)
         if inspect.isawaitable(value):
             value = self._host.run_coroutine(_awaited(value))
-        return converter.serialize(value)
+        return encoded_text(converter, value)
 
     def _report(self, operation: Operation, error: BaseException) -> None:
         """Log a failure that nobody is told of otherwise."""

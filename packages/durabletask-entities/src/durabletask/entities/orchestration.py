@@ -9,6 +9,7 @@ from durabletask.entities.entity_instance_id import EntityInstanceId
 from durabletask.entities.entity_lock import EntityLock
 from durabletask.replay.ledger import ActionRecord
 from durabletask.replay.times import naive_utc, to_timestamp
+from durabletask.serialization import encoded_text
 from durabletask.task import CompletableTask
 from durabletask_proto import orchestrator_service_pb2 as pb
 
@@ -46,7 +47,7 @@ class EntityRun:
         if self._section is not None:
             self._section.check_call(target)
         run = self._run
-        encoded = run.options.data_converter.serialize(input)
+        encoded = encoded_text(run.options.data_converter, input)
         action = pb.OrchestratorAction(id=run.ledger.next_id())
         called = action.sendEntityMessage.entityOperationCalled
         called.requestId = run.new_uuid()
@@ -77,7 +78,7 @@ class EntityRun:
         if self._section is not None:
             self._section.check_signal(target)
         run = self._run
-        encoded = run.options.data_converter.serialize(input)
+        encoded = encoded_text(run.options.data_converter, input)
         action = pb.OrchestratorAction(id=run.ledger.next_id())
         signaled = action.sendEntityMessage.entityOperationSignaled
         signaled.requestId = run.new_uuid()
