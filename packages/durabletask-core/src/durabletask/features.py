@@ -39,8 +39,8 @@ class RunExtension(Protocol):
     def before_completion(self) -> None:
         """Called when the run completes in whatever way, before its completion action is numbered.
 
-        Called once more when that completion turns out not to fit history and a failure takes its place: then
-        ``run.is_broken``, and nothing that the code did without a confirmation is sent.
+        Called once more when that completion turns out not to fit history, or something around the code fails, and a
+        failure takes its place: then ``run.is_broken``, and nothing that the code did without a confirmation is sent.
         """
 
 

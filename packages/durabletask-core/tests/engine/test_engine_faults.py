@@ -4,12 +4,14 @@ import json
 from datetime import datetime, timedelta
 
 import pytest
+from durabletask.features import Feature
 from durabletask.registry import Registry
-from durabletask.replay import RunOptions
+from durabletask.replay import OrchestrationRun, RunOptions
+from durabletask.replay.options import WARNING
 from durabletask.serialization import JsonDataConverter
 from durabletask.task import RetryPolicy
 from durabletask_proto import orchestrator_service_pb2 as pb
-from engine_histories import Backend
+from engine_histories import INSTANCE, Backend, event, started, turn_start
 
 
 def backend_of(orchestrator, **options):
@@ -114,3 +116,57 @@ def test_a_converter_may_return_bytes_in_utf_8():
     backend = backend_of(lambda ctx, _: "é", data_converter=Binary())
     backend.start()
     assert backend.completion.result.value == '"é"'
+
+
+class Undecided(RetryPolicy):
+    def delay_after(self, attempt):
+        raise ArithmeticError(attempt)
+
+
+def test_a_fault_between_the_steps_of_the_code_fails_it():
+    def orchestrator(ctx, _):
+        yield ctx.call_activity(
+            "a", retry_policy=Undecided(first_retry_interval=timedelta(1), max_number_of_attempts=2)
+        )
+
+    backend = backend_of(orchestrator)
+    backend.start()
+    backend.fail_task(1, "no")
+    failure = failure_of_orchestration(backend)
+    assert failure.errorType == "builtins.ArithmeticError" and "delay_after" in failure.stackTrace.value
+    assert len(backend.last.actions) == 1
+    assert any("ArithmeticError" in o.message for o in backend.last.observations if o.kind == WARNING)
+
+
+def test_a_fault_in_the_recorded_past_fails_it_too():
+    def orchestrator(ctx, _):
+        yield ctx.call_activity("a")
+        yield ctx.call_activity("b")
+
+    faulty = Feature("faulty", event_handlers={"genericEvent": lambda run, event: 1 / 0})
+    backend = backend_of(orchestrator, features={"faulty": faulty})
+    backend.start()
+    backend.turn([event("genericEvent")])
+    assert failure_of_orchestration(backend).errorType == "builtins.ZeroDivisionError"
+    backend.complete_task(1)
+    assert failure_of_orchestration(backend).errorType == "builtins.ZeroDivisionError"
+
+
+def test_a_lack_of_memory_is_the_machines_and_fails_nothing():
+    """A later try may do better."""
+
+    class Full(RetryPolicy):
+        def delay_after(self, attempt):
+            raise MemoryError
+
+    def orchestrator(ctx, _):
+        yield ctx.call_activity("a", retry_policy=Full(first_retry_interval=timedelta(1), max_number_of_attempts=2))
+
+    registry = Registry()
+    registry.add_orchestrator(orchestrator, name="orch")
+    run = OrchestrationRun(INSTANCE, registry, RunOptions())
+    run.advance([turn_start(1), started(None)])
+    run.confirm()
+    with pytest.raises(MemoryError):
+        run.advance([turn_start(2), event("taskFailed", taskScheduledId=1)])
+    assert not run.is_complete

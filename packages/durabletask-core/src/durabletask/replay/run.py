@@ -131,8 +131,8 @@ class OrchestrationRun:
     def advance(self, new_events: Iterable[pb.HistoryEvent]) -> TurnResult:
         """Apply the events of one turn and return what it decided.
 
-        Raises VersionRejected when this worker must not run the instance's version; everything else that
-        goes wrong becomes a failed completion.
+        Raises VersionRejected when this worker must not run the instance's version, and MemoryError; everything
+        else that goes wrong becomes a failed completion.
         """
         events = list(new_events)
         if self._past:
@@ -175,7 +175,7 @@ class OrchestrationRun:
 
     @property
     def is_broken(self) -> bool:
-        """Whether history and code did not fit, so that the completion says so."""
+        """Whether history and code did not fit, or something around the code failed; the completion says which."""
         return self._broken
 
     @property
@@ -341,6 +341,14 @@ class OrchestrationRun:
                 self._apply_one(event)
             except (NonDeterminismError, OrchestrationStateError, features.FeatureMissingError) as error:
                 self._break(error)
+            except MemoryError:
+                # The lack is this machine's and of this moment: the turn is for another try.
+                raise
+            except Exception as error:
+                # Nothing here reads or waits, so that the same events would raise the same again, for ever.
+                kind = type(error).__name__
+                self.observe(WARNING, f"failed between the steps of its code: {kind}: {safe_text(error)}", None, event)
+                self._break(error)
 
     def _apply_one(self, event: pb.HistoryEvent) -> None:
         kind: str | None = event.WhichOneof("eventType")
@@ -449,7 +457,7 @@ class OrchestrationRun:
             self.complete(pb.ORCHESTRATION_STATUS_FAILED, failure=failure)
 
     def _break(self, error: Exception) -> None:
-        """Fail because history and code do not fit; what this code did meanwhile must not be sent."""
+        """Fail for what no step of the code raised; what the code did meanwhile must not be sent."""
         self._broken = True
         self.ledger.pending.clear()
         self._completion = None
