@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 from uuid import UUID
 
+from durabletask import pydantic_models
 from durabletask.type_discovery import resolved
 
 
@@ -35,8 +36,8 @@ def plain(value: Any) -> Any:
     for known, convert in _TO_PLAIN:
         if isinstance(value, known):
             return convert(value)
-    if callable(getattr(kind, "model_dump", None)) and callable(getattr(kind, "model_validate", None)):
-        return value.model_dump(mode="json")
+    if pydantic_models.is_model(kind):
+        return value.model_dump(**pydantic_models.dump_options(kind))
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     raise TypeError(f"Object of type {kind.__module__}.{kind.__qualname__} is not JSON serializable")
