@@ -342,7 +342,8 @@ class TaskHubGrpcWorker:
         """Take nothing new, let running work finish, give back the rest; the worker may be started again.
 
         Returns within ``timeout`` and a few seconds, whether or not the task hub can be reached. Does
-        nothing if the worker is not running.
+        nothing if the worker is not running. Interrupted, as by Ctrl-C, it waits for nothing any more and raises
+        what interrupted it; the worker is stopped then, and what it was running is left to other workers.
 
         Args:
             timeout: Seconds that running work gets; default 30.
@@ -357,22 +358,25 @@ class TaskHubGrpcWorker:
     def run(self) -> None:
         """Start, serve until SIGINT (Ctrl-C) or SIGTERM, then stop. For scripts that do nothing else.
 
-        A second signal during the stop has the effect it had before the call.
+        A second signal during the stop has the effect it had before the call: a second Ctrl-C raises
+        KeyboardInterrupt, which ends the process although activities still run.
 
         Raises:
             RuntimeError: Not called on the main thread, or the worker is running.
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("run() handles signals and must be called on the main thread; use start() elsewhere")
-        with StopSignals() as signals:
-            self.start()
-            try:
+        started = False
+        try:
+            with StopSignals() as signals:
+                self.start()
+                started = True
                 signals.wait()
-            except BaseException:
-                # Another signal's handler raised, for example a test's time limit.
+        finally:
+            # Also if another signal's handler raised, for example a test's time limit; and behind the block, so that
+            # the stop can be interrupted.
+            if started:
                 self.stop()
-                raise
-        self.stop()
 
     def _on_activity_execution_started(self, req: pb.ActivityRequest) -> None:
         """Override to be told that an activity starts, on its thread."""

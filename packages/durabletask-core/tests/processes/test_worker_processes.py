@@ -249,7 +249,7 @@ def test_a_killed_worker_takes_its_processes_with_it(task_hub: Any, tmp_path: Pa
     """Lesson 37: what a dead worker was running is run by another one, not by both."""
     script = tmp_path / "worker_main.py"
     script.write_text(KILLED_WORKER)
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(process_activities.__file__)}
+    environment = {**os.environ, "PYTHONPATH": _search_path()}
     with subprocess.Popen([sys.executable, str(script), task_hub.address], env=environment) as worker:
         task_hub.stream().send(activity("ignore_termination", "t1", str(tmp_path / "pid")))
         wait_until((tmp_path / "pid").exists)
@@ -257,6 +257,33 @@ def test_a_killed_worker_takes_its_processes_with_it(task_hub: Any, tmp_path: Pa
         assert is_running(pid)
         worker.kill()
     wait_until(lambda: not is_running(pid))
+
+
+INTERRUPTED_WORKER = KILLED_WORKER.replace("    worker.start()\n    threading.Event().wait()\n", "    worker.run()\n")
+
+
+def test_a_second_interrupt_ends_the_worker_and_its_processes(task_hub: Any, tmp_path: Path) -> None:
+    """At its end the interpreter waits for processes that ignore SIGTERM."""
+    script = tmp_path / "worker_main.py"
+    script.write_text(INTERRUPTED_WORKER)
+    environment = {**os.environ, "PYTHONPATH": _search_path()}
+    with subprocess.Popen([sys.executable, str(script), task_hub.address], env=environment) as worker:
+        stream = task_hub.stream()
+        stream.send(activity("ignore_termination", "t1", str(tmp_path / "pid")))
+        wait_until((tmp_path / "pid").exists)
+        pid = int((tmp_path / "pid").read_text())
+        try:
+            worker.send_signal(signal.SIGINT)
+            assert stream.ended.wait(PATIENCE)
+            worker.send_signal(signal.SIGINT)
+            assert worker.wait(PATIENCE) == -signal.SIGINT
+        finally:
+            worker.kill()
+    wait_until(lambda: not is_running(pid))
+
+
+def _search_path() -> str:
+    return os.pathsep.join([os.path.dirname(process_activities.__file__), *sys.path])
 
 
 def is_running(pid: int) -> bool:

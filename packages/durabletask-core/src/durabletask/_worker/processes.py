@@ -107,10 +107,25 @@ class ProcessPool:
             busy = list(self._busy)
         for child in busy:
             child.kill()
-        for child in idle:
-            child.dismiss()
-        for child in idle:
-            child.join()
+        try:
+            for child in idle:
+                child.dismiss()
+            for child in idle:
+                child.join()
+        except BaseException:
+            # Nobody else knows of them any more, and the interpreter would wait for them at its end.
+            for child in idle:
+                child.kill()
+            raise
+
+    def kill(self) -> None:
+        """End every process at once, and wait for none of them."""
+        with self._lock:
+            self._closed = True
+            children = [*self._busy, *self._idle]
+            self._idle = []
+        for child in children:
+            child.kill()
 
     def _take(self) -> "_Child":
         with self._lock:

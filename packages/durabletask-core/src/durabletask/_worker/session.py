@@ -182,8 +182,25 @@ class Session:
         self._reader.start()
 
     def stop(self, timeout: float) -> None:
-        """Take nothing new, let what runs finish within ``timeout`` seconds, give back the rest."""
-        deadline = time.monotonic() + timeout
+        """Take nothing new, let what runs finish within ``timeout`` seconds, give back the rest.
+
+        Whoever is interrupted in it, as by Ctrl-C, waits for nothing any more: what runs is left to itself, and what
+        is not answered to the scheduler, which notices that the stream has ended.
+        """
+        try:
+            self._wind_up(time.monotonic() + timeout)
+            self._release()
+            self._processes.close()
+        except BaseException:
+            # First, because its thread alone would keep the interpreter up.
+            self._clock.stop()
+            self._processes.kill()
+            self._stream.close()
+            self._stream.cut()
+            self._release()
+            raise
+
+    def _wind_up(self, deadline: float) -> None:
         self._stream.close()
         self._outbox.ride(None)
         self._join_reader(min(deadline, time.monotonic() + _LAST_ITEMS_SECONDS))
@@ -192,11 +209,13 @@ class Session:
         # Not earlier: what is given back while the stream is open is handed out again after a pause only.
         self._abandon_waiting()
         self._ledger.drain(deadline, _ABANDON_GRACE)
+
+    def _release(self) -> None:
+        """End the threads and close the connection, without waiting; once more does no harm."""
         self._outbox.close()
         self._threads.close()
         self._process_threads.close()
         self._batch_threads.close()
-        self._processes.close()
         self._loop.close()
         self._clock.stop()
         self._connection.close()
