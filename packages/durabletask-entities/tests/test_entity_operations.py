@@ -276,6 +276,13 @@ class TestMessages:
         with pytest.raises(ValueError, match="must not begin with '@'"):
             EntityFixture(entity).run("go")
 
+    def test_a_version_that_is_no_text_is_refused_for_an_orchestration(self) -> None:
+        def entity(ctx: EntityContext, _: Any) -> None:
+            ctx.schedule_new_orchestration("order", version=2)  # type: ignore[arg-type]
+
+        with pytest.raises(TypeError, match="version must be a text or None, found 2 of type int"):
+            EntityFixture(entity).run("go")
+
 
 def test_a_failed_operation_takes_back_its_state_and_its_messages_and_nothing_else() -> None:
     """pinned 21, lesson 66"""

@@ -45,6 +45,7 @@ from durabletask._client.responses import (
 from durabletask._tracing import client_tracing
 from durabletask.grpc_options import GrpcChannelOptions, GrpcClientResiliencyOptions
 from durabletask.internal.distributions import refuse_foreign_distribution
+from durabletask.internal.texts import require_version
 from durabletask.logging_options import resolve_logger
 from durabletask.payload import PayloadStore
 from durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter
@@ -103,6 +104,7 @@ class TaskHubGrpcClient:
 
     Raises:
         ForeignDistributionError: Another distribution that owns the name ``durabletask`` is installed.
+        TypeError: ``default_version`` is neither a text nor None.
         ValueError: The address is empty, or ``logger`` is combined with ``log_handler`` or ``log_formatter``.
     """
 
@@ -135,7 +137,7 @@ class TaskHubGrpcClient:
         )
         self._entity_calls = EntityCallBuilder(self._calls)
         self._emit_trace_spans = emit_trace_spans
-        self.default_version = default_version
+        self.default_version = require_version(default_version, "default_version")
 
     @property
     def emit_trace_spans(self) -> bool:
@@ -178,6 +180,7 @@ class TaskHubGrpcClient:
             version: Its version; by default ``default_version``.
 
         Raises:
+            TypeError: The version or a tag is not a text.
             ValueError: ``instance_id`` is empty, or the orchestrator is a lambda.
             grpc.RpcError: ALREADY_EXISTS if the id is in use; UNAVAILABLE if no server answers.
         """

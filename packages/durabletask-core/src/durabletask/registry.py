@@ -12,6 +12,7 @@ from types import MethodType
 from typing import Any
 
 from durabletask import type_discovery
+from durabletask.internal.texts import require_version
 from durabletask.task import get_name
 
 
@@ -63,7 +64,8 @@ class Registry:
     def add_orchestrator(self, fn: Callable[..., Any], name: str | None = None, version: str | None = None) -> str:
         """Register ``fn`` under ``name`` (default: its own name) and return that name.
 
-        Raises ValueError when ``fn`` is None, the name is empty, or this name and version is taken.
+        Raises ValueError when ``fn`` is None, the name is empty, or this name and version is taken, and TypeError
+        for a version that is neither a text nor None.
         """
         return self._orchestrators.add(fn, name, version)
 
@@ -73,7 +75,8 @@ class Registry:
         """Register ``fn`` under ``name`` (default: its own name) and return that name.
 
         Raises ValueError when ``fn`` is None, the name is empty, or this name and version is taken, and, with
-        ``in_process``, when ``fn`` is an ``async def`` or cannot be imported by name.
+        ``in_process``, when ``fn`` is an ``async def`` or cannot be imported by name. Raises TypeError for a
+        version that is neither a text nor None.
         """
         if in_process:
             _check_importable(fn)
@@ -133,8 +136,8 @@ class _Table:
         name = get_name(fn) if name is None else name
         if not name:
             raise ValueError(f"The name of an {self._kind} must not be empty.")
+        version = require_version(version) or None
         versions = self._by_name.setdefault(name, {})
-        version = version or None
         if version in versions:
             of_version = f" version {version!r}" if version else ""
             raise ValueError(f"The {self._kind} {name!r}{of_version} is already registered.")

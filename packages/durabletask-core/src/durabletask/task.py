@@ -165,7 +165,8 @@ class OrchestrationContext(ABC):
 
         The result has the type ``return_type``, by default the one the function declares. ``version``
         asks for a registration of that version; by default it is this instance's version if this worker
-        registers the activity under it. A failure that outlasts ``retry_policy`` raises TaskFailedError.
+        registers the activity under it. A failure that outlasts ``retry_policy`` raises TaskFailedError. Raises
+        TypeError for a version or tags that are not texts.
         """
 
     @overload
@@ -249,7 +250,7 @@ class OrchestrationContext(ABC):
 
         ``instance_id`` defaults to this instance's id and the number of the call. ``version`` is a version,
         ``"inherit"`` for that of this instance, or ``"default"`` (the same as None) for the worker's
-        ``default_version``.
+        ``default_version``. Raises TypeError for a version or tags that are not texts.
         """
 
     @overload
@@ -274,6 +275,7 @@ class OrchestrationContext(ABC):
         """Complete this generation and start the next with ``new_input`` and an empty history.
 
         ``save_events`` hands over the events that nobody has waited for. Of several calls the first counts.
+        Raises TypeError for a ``new_version`` that is neither a text nor None.
         """
 
     @abstractmethod

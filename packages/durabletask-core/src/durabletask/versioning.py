@@ -15,7 +15,9 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
+
+from durabletask.internal.texts import require_version
 
 INHERIT: Final = "inherit"
 """As ``version`` of a sub-orchestration: the version of its parent."""
@@ -50,7 +52,8 @@ class VersioningOptions:
 
     ``version`` is the worker's own version, ``default_version`` the one given to sub-orchestrations that
     are started without a version. ``match_strategy`` defaults to NONE and ``failure_strategy`` to REJECT.
-    Raises ValueError for a strategy that is none of the enum's members.
+    Raises TypeError for a version that is neither a text nor None, and ValueError for a strategy that is none of
+    the enum's members.
     """
 
     def __init__(
@@ -60,8 +63,8 @@ class VersioningOptions:
         match_strategy: VersionMatchStrategy | None = None,
         failure_strategy: VersionFailureStrategy | None = None,
     ) -> None:
-        self.version = version
-        self.default_version = default_version
+        self.version = require_version(version)
+        self.default_version = require_version(default_version, "default_version")
         self.match_strategy = _member(VersionMatchStrategy, match_strategy, VersionMatchStrategy.NONE)
         self.failure_strategy = _member(VersionFailureStrategy, failure_strategy, VersionFailureStrategy.REJECT)
 
@@ -216,7 +219,8 @@ def _ordered(version: str) -> Version | None:
     date = _DATE.fullmatch(version.strip())
     try:
         return Version(".".join(part for part in date.groups() if part) if date else version)
-    except InvalidVersion:
+    except ValueError:
+        # InvalidVersion, or a number with more digits than the interpreter converts.
         return None
 
 

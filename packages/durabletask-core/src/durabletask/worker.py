@@ -39,6 +39,7 @@ from durabletask._worker.signals import StopSignals
 from durabletask.exception_properties import ExceptionPropertiesProvider
 from durabletask.grpc_options import GrpcChannelOptions, GrpcWorkerResiliencyOptions
 from durabletask.internal.distributions import refuse_foreign_distribution
+from durabletask.internal.texts import require_version
 from durabletask.logging_options import resolve_logger
 from durabletask.payload import PayloadStore
 from durabletask.registry import (
@@ -204,6 +205,7 @@ class TaskHubGrpcWorker:
             version: Version of this implementation; several may share a name.
 
         Raises:
+            TypeError: ``version`` is neither a text nor None.
             ValueError: The name is empty, or name and version are taken.
             RuntimeError: The worker is running.
         """
@@ -230,6 +232,7 @@ class TaskHubGrpcWorker:
                 activity with an ``ActivityProcessDiedError``, and is replaced.
 
         Raises:
+            TypeError: ``version`` is neither a text nor None.
             ValueError: The name is empty, name and version are taken, or ``fn`` cannot run in a process.
             RuntimeError: The worker is running.
         """
@@ -303,9 +306,18 @@ class TaskHubGrpcWorker:
         """Set which versions of orchestrations this worker runs.
 
         Raises:
+            TypeError: ``version`` is something else, or the versions in it are not texts.
             RuntimeError: The worker is running.
         """
         self._require_stopped("set versioning options")
+        if not isinstance(version, VersioningOptions | None):
+            raise TypeError(
+                f"version must be a VersioningOptions or None, found {type(version).__name__}: "
+                'write use_versioning(VersioningOptions(version="1.0"))'
+            )
+        if version is not None:
+            require_version(version.version)
+            require_version(version.default_version, "default_version")
         self._versioning = version
 
     def use_work_item_filters(self, filters: WorkItemFilters | object | None = _AUTOMATIC) -> None:

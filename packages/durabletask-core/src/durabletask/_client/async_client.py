@@ -28,6 +28,7 @@ from durabletask._client.models import (
 from durabletask._tracing import client_tracing
 from durabletask.grpc_options import GrpcChannelOptions, GrpcClientResiliencyOptions
 from durabletask.internal.distributions import refuse_foreign_distribution
+from durabletask.internal.texts import require_version
 from durabletask.logging_options import resolve_logger
 from durabletask.payload import PayloadStore
 from durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter
@@ -92,7 +93,7 @@ class AsyncTaskHubGrpcClient:
         )
         self._entity_calls = EntityCallBuilder(self._calls)
         self._emit_trace_spans = emit_trace_spans
-        self.default_version = default_version
+        self.default_version = require_version(default_version, "default_version")
 
     @property
     def emit_trace_spans(self) -> bool:

@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from durabletask._client.models import EntityQuery, NewOrchestration, OrchestrationQuery, OrchestrationStatus
+from durabletask.internal.texts import require_tags, require_version
 from durabletask.serialization import DataConverter
 from durabletask.task import get_name
 
@@ -73,7 +74,10 @@ class RequestBuilder:
 
         Raises:
             ValueError: The instance id is the empty string, or the orchestrator is a lambda.
+            TypeError: The version is neither a text nor None, or the tags are not texts.
         """
+        version = require_version(new.version) or require_version(default_version, "default_version")
+        require_tags(new.tags)
         if new.instance_id == "":
             raise ValueError("instance_id must not be empty: leave it out to have one generated")
         orchestrator = new.orchestrator
@@ -86,7 +90,6 @@ class RequestBuilder:
         # In place: to make a message for each field and have it copied is what costs most here.
         now = request.requestTime
         now.seconds, now.nanos = divmod(time.time_ns(), 1_000_000_000)
-        version = new.version or default_version
         if version:
             request.version.value = version
         self._put(new.input, request.input)

@@ -10,6 +10,7 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 
 from durabletask import features, type_discovery
 from durabletask.failures import shown
+from durabletask.internal.texts import require_tags, require_version
 from durabletask.replay import retries
 from durabletask.replay.times import later, naive_utc
 from durabletask.retry_policy import RetryPolicy
@@ -77,6 +78,8 @@ class RunContext(OrchestrationContext):
         return_type: type | None = None,
         version: str | None = None,
     ) -> CompletableTask[Any]:
+        require_version(version)
+        require_tags(tags)
         run = self._run
         name = activity
         if not isinstance(activity, str):
@@ -105,6 +108,8 @@ class RunContext(OrchestrationContext):
         return_type: type | None = None,
         tags: dict[str, str] | None = None,
     ) -> CompletableTask[Any]:
+        require_version(version)
+        require_tags(tags)
         run = self._run
         name = orchestrator
         if not isinstance(name, str):
@@ -149,6 +154,7 @@ class RunContext(OrchestrationContext):
         run.ledger.add(action, "send_event", event_name, _getframe(1)).target = instance_id
 
     def continue_as_new(self, new_input: Any, *, save_events: bool = False, new_version: str | None = None) -> None:
+        require_version(new_version, "new_version")
         encoded = encoded_text(self._run.options.data_converter, new_input)
         self._run.continue_as_new(encoded, save_events, new_version)
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 
 from durabletask.entities.entity_instance_id import EntityInstanceId
 from durabletask.entities.entity_state import EntityState
+from durabletask.internal.texts import require_version
 from durabletask.replay.times import naive_utc, to_timestamp
 from durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter, encoded_text
 from durabletask.task import get_name
@@ -132,8 +133,10 @@ class EntityContext:
                 text starts it without a version.
 
         Raises:
+            TypeError: ``version`` is neither a text nor None.
             ValueError: ``instance_id`` begins with ``@``, which is for entities.
         """
+        require_version(version)
         name = orchestration_name if isinstance(orchestration_name, str) else get_name(orchestration_name)
         if instance_id is not None and instance_id.startswith("@"):
             raise ValueError(f"The id of an orchestration must not begin with '@', got {instance_id!r}.")
