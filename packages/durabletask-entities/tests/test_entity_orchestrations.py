@@ -271,6 +271,47 @@ class TestCalls:
         assert instance.failure.errorType == f"builtins.{error}"
         assert [action.id for action in instance.actions] == [1]
 
+    NAMED: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        (("add", 1), {}),
+        (("add",), {"input": 1}),
+        ((), {"operation": "add", "input": 1}),
+        ((), {"operation_name": "add", "input": 1}),
+    ]
+
+    @pytest.mark.parametrize("method", ["call_entity", "signal_entity"])
+    @pytest.mark.parametrize(("given", "named"), NAMED)
+    def test_an_operation_may_be_given_by_either_name(
+        self, method: str, given: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
+        def orch(ctx: task.OrchestrationContext, _: Any) -> Steps:
+            getattr(ctx, method)(A, *given, **named)
+            yield ctx.wait_for_external_event("enough")
+
+        [action] = Instance(orch).actions
+        kind = "entityOperationCalled" if method == "call_entity" else "entityOperationSignaled"
+        sent = getattr(action.sendEntityMessage, kind)
+        assert (sent.operation, sent.input.value) == ("add", "1")
+
+    UNCLEAR: list[tuple[dict[str, Any], str]] = [
+        ({}, "found neither"),
+        ({"input": 1}, "found neither"),
+        ({"operation": "get", "operation_name": "add"}, "found 'get' and 'add'"),
+        ({"operation": "get", "operation_name": "get"}, "found 'get' and 'get'"),
+    ]
+
+    @pytest.mark.parametrize("method", ["call_entity", "signal_entity"])
+    @pytest.mark.parametrize(("named", "found"), UNCLEAR)
+    def test_an_operation_must_be_given_once(self, method: str, named: dict[str, Any], found: str) -> None:
+        def orch(ctx: task.OrchestrationContext, _: Any) -> Steps:
+            yield getattr(ctx, method)(A, **named)
+
+        failure = Instance(orch).failure
+        assert failure.errorType == "builtins.TypeError"
+        assert failure.errorMessage == (
+            f"{method}() needs the operation once, as operation or as operation_name, {found}: "
+            f'write ctx.{method}(entity_id, "get")'
+        )
+
 
 class TestSignals:
     MOMENT = datetime(2026, 5, 6, 7, 8, 9)

@@ -292,21 +292,66 @@ class OrchestrationContext(ABC):
         self, entity: "EntityInstanceId", operation: str, input: Any = None, *, return_type: None = None
     ) -> CompletableTask[Any]: ...
 
-    @abstractmethod
+    @overload
     def call_entity(
-        self, entity: "EntityInstanceId", operation: str, input: Any = None, *, return_type: type | None = None
-    ) -> CompletableTask[Any]:
-        """Call an operation of an entity; needs the package durabletask-entities."""
+        self, entity: "EntityInstanceId", *, operation_name: str, input: Any = None, return_type: type[T]
+    ) -> CompletableTask[T]: ...
+
+    @overload
+    def call_entity(
+        self, entity: "EntityInstanceId", *, operation_name: str, input: Any = None, return_type: None = None
+    ) -> CompletableTask[Any]: ...
 
     @abstractmethod
+    def call_entity(
+        self,
+        entity: "EntityInstanceId",
+        operation: str | None = None,
+        input: Any = None,
+        *,
+        return_type: type | None = None,
+        operation_name: str | None = None,
+    ) -> CompletableTask[Any]:
+        """Call an operation of an entity; needs the package durabletask-entities.
+
+        ``operation_name`` is another name of ``operation``, the one that :meth:`signal_entity` has. Raises TypeError
+        if both or neither are given.
+        """
+
+    @overload
     def signal_entity(
         self,
         entity_id: "EntityInstanceId",
         operation_name: str,
         input: Any = None,
         signal_time: datetime | None = None,
+    ) -> None: ...
+
+    @overload
+    def signal_entity(
+        self,
+        entity_id: "EntityInstanceId",
+        *,
+        operation: str,
+        input: Any = None,
+        signal_time: datetime | None = None,
+    ) -> None: ...
+
+    @abstractmethod
+    def signal_entity(
+        self,
+        entity_id: "EntityInstanceId",
+        operation_name: str | None = None,
+        input: Any = None,
+        signal_time: datetime | None = None,
+        *,
+        operation: str | None = None,
     ) -> None:
-        """Start an operation of an entity and do not wait for it; needs the package durabletask-entities."""
+        """Start an operation of an entity and do not wait for it; needs the package durabletask-entities.
+
+        ``operation`` is another name of ``operation_name``, the one that :meth:`call_entity` has. Raises TypeError
+        if both or neither are given.
+        """
 
     @abstractmethod
     def lock_entities(self, entities: "list[EntityInstanceId]") -> "CompletableTask[EntityLock]":

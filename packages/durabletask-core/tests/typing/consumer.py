@@ -157,6 +157,16 @@ class OwnClient(client.TaskHubGrpcClient):
     own = 1
 
 
+def use_entities(ctx: task.OrchestrationContext, entity: Any) -> None:
+    assert_type(ctx.call_entity(entity, "get", return_type=int), task.CompletableTask[int])
+    assert_type(ctx.call_entity(entity, operation="get"), task.CompletableTask[Any])
+    assert_type(ctx.call_entity(entity, operation_name="get", return_type=int), task.CompletableTask[int])
+    assert_type(ctx.call_entity(entity, operation_name="get"), task.CompletableTask[Any])
+    ctx.signal_entity(entity, "add", 1)
+    ctx.signal_entity(entity, operation_name="add", input=1)
+    ctx.signal_entity(entity, operation="add", input=1)
+
+
 class OwnAsyncClient(client.AsyncTaskHubGrpcClient):
     own = 1
 

@@ -162,14 +162,28 @@ class RunContext(OrchestrationContext):
         return self._run.new_uuid()
 
     def call_entity(
-        self, entity: Any, operation: str, input: Any = None, *, return_type: type | None = None
+        self,
+        entity: Any,
+        operation: str | None = None,
+        input: Any = None,
+        *,
+        return_type: type | None = None,
+        operation_name: str | None = None,
     ) -> CompletableTask[Any]:
-        return self._entities.call_entity(entity, operation, input, return_type, _getframe(1))
+        chosen = _operation("call_entity", operation, operation_name)
+        return self._entities.call_entity(entity, chosen, input, return_type, _getframe(1))
 
     def signal_entity(
-        self, entity_id: Any, operation_name: str, input: Any = None, signal_time: datetime | None = None
+        self,
+        entity_id: Any,
+        operation_name: str | None = None,
+        input: Any = None,
+        signal_time: datetime | None = None,
+        *,
+        operation: str | None = None,
     ) -> None:
-        self._entities.signal_entity(entity_id, operation_name, input, signal_time, _getframe(1))
+        chosen = _operation("signal_entity", operation, operation_name)
+        self._entities.signal_entity(entity_id, chosen, input, signal_time, _getframe(1))
 
     def lock_entities(self, entities: list[Any]) -> CompletableTask[Any]:
         return self._entities.lock_entities(entities, _getframe(1))
@@ -230,3 +244,17 @@ class RunContext(OrchestrationContext):
         if version is None or version == DEFAULT:
             return self._run.options.default_version
         return self._run.version if version == INHERIT else version
+
+
+def _operation(method: str, operation: str | None, operation_name: str | None) -> str:
+    """What an entity is to do, by whichever of the two names it was given."""
+    if operation is None:
+        if operation_name is not None:
+            return operation_name
+    elif operation_name is None:
+        return operation
+    found = "neither" if operation is None else f"{operation!r} and {operation_name!r}"
+    raise TypeError(
+        f"{method}() needs the operation once, as operation or as operation_name, found {found}: "
+        f'write ctx.{method}(entity_id, "get")'
+    )
