@@ -324,13 +324,21 @@ def test_a_missing_instance_is_none(
     assert invoke(act) is None
 
 
-@pytest.mark.parametrize("name", ["wait_for_orchestration_start", "wait_for_orchestration_completion"])
+@pytest.mark.parametrize(
+    ("name", "end"), [("wait_for_orchestration_start", "start"), ("wait_for_orchestration_completion", "complete")]
+)
 def test_a_wait_that_reaches_its_deadline_raises_the_builtin_timeout_error(
-    invoke: Invoke, hub: RecordingHub, name: str
+    invoke: Invoke, hub: RecordingHub, name: str, end: str
 ) -> None:
+    """The words are those of 1.12, then come the instance and what to look for."""
     hub.answers["WaitForInstanceStart"] = hub.answers["WaitForInstanceCompletion"] = grpc.StatusCode.DEADLINE_EXCEEDED
-    with pytest.raises(TimeoutError, match="within its timeout of 3 s"):
-        invoke(lambda c: getattr(c, name)("i", timeout=3))
+    with pytest.raises(TimeoutError) as caught:
+        invoke(lambda c: getattr(c, name)("order-1", timeout=3))
+    assert type(caught.value) is TimeoutError
+    assert str(caught.value) == (
+        f"Timed-out waiting for the orchestration to {end}: instance 'order-1' did not {end} within 3 s. If it should "
+        "have, see that a worker of this task hub is running that has registered its orchestrator."
+    )
 
 
 def test_server_errors_reach_the_caller_as_grpc_errors(invoke: Invoke, hub: RecordingHub) -> None:

@@ -35,6 +35,8 @@ TChannel = TypeVar("TChannel")
 
 _CALLS_IN_FLIGHT: Final = 128
 _HELLO_SECONDS: Final = 10.0
+# With these words messages begin that programs written for durabletask 1.12 may look for.
+_AWAITED: Final = {"WaitForInstanceStart": "start", "WaitForInstanceCompletion": "complete"}
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,21 @@ def _raise_explained(call: Call[Any], error: grpc.RpcError) -> None:
     """Raise another error in place of one that gRPC has no better name for."""
     code = status_code(error)
     if call.long_poll and code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        raise TimeoutError(f"{call.rpc} did not end within its timeout of {call.timeout} s") from error
+        raise TimeoutError(_timed_out(call)) from error
     if call.instead and code is grpc.StatusCode.UNIMPLEMENTED:
         raise UnsupportedByServerError(
             f"this server does not have {call.rpc}, which durabletask-scheduler has: {call.instead}"
         ) from error
+
+
+def _timed_out(call: Call[Any]) -> str:
+    request: Any = call.request
+    end = _AWAITED[call.rpc]
+    return (
+        f"Timed-out waiting for the orchestration to {end}: instance {request.instanceId!r} did not {end} within "
+        f"{call.timeout} s. If it should have, see that a worker of this task hub is running that has registered its "
+        "orchestrator."
+    )
 
 
 def _copies(messages: Sequence[Message]) -> list[Message]:
