@@ -98,6 +98,56 @@ except AttributeError as error: print(error)
     assert "pip install durabletask-entities" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "distribution"),
+    [
+        ("entities", "durabletask-entities"),
+        ("scheduled", "durabletask-entities"),
+        ("azuremanaged", "durabletask-azuremanaged"),
+    ],
+)
+def test_the_missing_add_on_is_named_by_an_import_from(name: str, distribution: str) -> None:
+    code = f"""
+import sys
+sys.modules["durabletask.{name}"] = None
+import durabletask
+print(hasattr(durabletask, {name!r}))
+try: from durabletask import {name}
+except ImportError as error: print(error)
+"""
+    missing, message = run(code).splitlines()
+    assert missing == "False"
+    assert message.endswith(f"install the distribution that ships it (pip install {distribution})")
+
+
+@pytest.mark.parametrize("name", ["entities", "scheduled", "azuremanaged"])
+def test_an_add_on_is_imported_from_the_package(name: str, tmp_path: Path) -> None:
+    stand_in = tmp_path / "durabletask" / name
+    stand_in.mkdir(parents=True)
+    (stand_in / "__init__.py").write_text("")
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from durabletask import {name}
+print({name}.__name__)
+"""
+    assert run(code) == f"durabletask.{name}"
+
+
+def test_an_add_on_that_lacks_a_module_of_others_says_so(tmp_path: Path) -> None:
+    stand_in = tmp_path / "durabletask" / "entities"
+    stand_in.mkdir(parents=True)
+    (stand_in / "__init__.py").write_text("import no_such_module\n")
+    code = f"""
+import sys
+import durabletask
+durabletask.__path__.insert(0, {str(stand_in.parent)!r})
+try: from durabletask import entities
+except ImportError as error: print(error)
+"""
+    assert run(code) == "No module named 'no_such_module'"
+
+
 @pytest.mark.parametrize("name", ["client", "history", "nothing"])
 def test_other_attributes_raise_the_standard_error(name: str) -> None:
     """Pinned 27"""

@@ -6,6 +6,7 @@ name that needs them.
 
 from importlib import import_module
 from pkgutil import extend_path
+from sys import _getframe
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,11 +55,19 @@ _EXPORTS = {
     "WorkItemFilters": "durabletask.worker",
 }
 _SUBMODULES = frozenset({"entities", "grpc_options", "internal", "payload", "serialization", "task", "worker"})
+_ADD_ONS = {
+    "azuremanaged": "durabletask-azuremanaged",
+    "entities": "durabletask-entities",
+    "scheduled": "durabletask-entities",
+}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ADD_ONS and _getframe(1).f_code.co_name == "_handle_fromlist":
+        # ``from durabletask import entities`` keeps nothing of what an AttributeError says.
+        return _submodule(name, ImportError)
     if name in _SUBMODULES:
-        return _submodule(name)
+        return _submodule(name, AttributeError)
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_EXPORTS[name]), name)
@@ -66,16 +75,16 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def _submodule(name: str) -> Any:
+def _submodule(name: str, error_if_missing: type[Exception]) -> Any:
     full_name = f"{__name__}.{name}"
     try:
         return import_module(full_name)
     except ModuleNotFoundError as error:
         if error.name != full_name:
             raise
-        raise AttributeError(
+        raise error_if_missing(
             f"module {__name__!r} has no attribute {name!r}: install the distribution that ships it "
-            f"(pip install durabletask-{name})"
+            f"(pip install {_ADD_ONS.get(name, 'durabletask-core')})"
         ) from error
 
 
