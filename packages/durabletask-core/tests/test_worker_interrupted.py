@@ -13,9 +13,13 @@ from google.protobuf.wrappers_pb2 import StringValue
 PATIENCE = 10.0
 
 PREAMBLE = """
+import signal
 import sys
 import threading
 from durabletask.worker import TaskHubGrpcWorker
+
+# Who runs tests in the background may ignore it, which is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def block(ctx, _):
     print("running", flush=True)

@@ -259,7 +259,17 @@ def test_a_killed_worker_takes_its_processes_with_it(task_hub: Any, tmp_path: Pa
     wait_until(lambda: not is_running(pid))
 
 
-INTERRUPTED_WORKER = KILLED_WORKER.replace("    worker.start()\n    threading.Event().wait()\n", "    worker.run()\n")
+INTERRUPTED_WORKER = """
+import signal
+import sys
+import process_activities
+from durabletask.worker import TaskHubGrpcWorker
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    worker = TaskHubGrpcWorker(host_address=sys.argv[1])
+    worker.add_activity(process_activities.ignore_termination, process=True)
+    worker.run()
+"""
 
 
 def test_a_second_interrupt_ends_the_worker_and_its_processes(task_hub: Any, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ TChannel = TypeVar("TChannel")
 
 _CALLS_IN_FLIGHT: Final = 128
 _HELLO_SECONDS: Final = 10.0
-# With these words messages begin that programs written for durabletask 1.12 may look for.
+# Programs written for durabletask 1.12 may look for the words that are made of these.
 _AWAITED: Final = {"WaitForInstanceStart": "start", "WaitForInstanceCompletion": "complete"}
 
 
