@@ -18,8 +18,11 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "docs" / "deploy"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "deploy"
 PROGRAM = "durabletask-scheduler"
+# Until they are in an index by these names, the files install the packages from the folders of a clone.
+INSTALLED = ("packages/durabletask-proto", f"packages/{PROGRAM}")
 SECONDS = 60
 STOP_SECONDS = 10
 
@@ -152,6 +155,15 @@ class TestContainerfile:
             assert ends_in_time(server, signal.Signals[file.one("STOPSIGNAL")])
             assert subprocess.run([sys.executable, *check], capture_output=True, check=False).returncode != 0
 
+    def test_it_installs_the_packages_of_the_repository(self) -> None:
+        (install,) = [run for run in Containerfile().all("RUN") if run.startswith("pip install ")]
+        folders = [word.partition("[")[0] for word in shlex.split(install) if word.startswith("/packages/")]
+        assert folders == [f"/{folder}" for folder in INSTALLED]
+        assert all((ROOT / folder / "pyproject.toml").exists() for folder in INSTALLED)
+        source, target = Containerfile().all("COPY")
+        assert source == "packages /packages"
+        assert shlex.split(install)[4] == shlex.split(target)[1]
+
 
 class TestUnit:
     def test_its_settings_are_settings_of_the_program(self, known_settings: set[str]) -> None:
@@ -163,7 +175,8 @@ class TestUnit:
         assert state in PurePosixPath(unit.environment["DURABLETASK_SCHEDULER_DB"]).parents
         program = PurePosixPath(shlex.split(unit.one("ExecStart"))[0])
         assert f"python3 -m venv {program.parents[1]}\n" in unit.text
-        assert f"{program.parent}/pip install {PROGRAM}\n" in unit.text
+        assert f"{program.parent}/pip install {' '.join(INSTALLED)}\n" in unit.text
+        assert f"cp docs/deploy/{PROGRAM}.service /etc/systemd/system/\n" in unit.text
         assert int(unit.one("TimeoutStopSec")) > STOP_SECONDS
 
     @pytest.mark.skipif(sys.platform == "win32", reason="systemd")
