@@ -269,8 +269,8 @@ def test_scenario_4_over_grpc_while_orders_keep_coming() -> None:
 class Scripts:
     """The scripts of the samples, run as a reader runs them."""
 
-    def __init__(self, address: str) -> None:
-        self._environment = {**os.environ, "ENDPOINT": address}
+    def __init__(self, endpoint: str) -> None:
+        self._environment = {**os.environ, "ENDPOINT": endpoint, "TASKHUB": "default"}
         self._workers: list[subprocess.Popen[bytes]] = []
 
     def worker(self, path: str) -> subprocess.Popen[bytes]:
@@ -305,7 +305,7 @@ class Scripts:
 def test_the_scripts_do_what_the_readme_shows() -> None:
     backend = create_test_backend(port=0)
     address = f"localhost:{backend.port}"
-    scripts = Scripts(address)
+    scripts = Scripts(f"http://{address}")
     try:
         with TaskHubGrpcClient(host_address=address) as client:
             old = scripts.worker("scenario4/old_worker.py")

@@ -6,7 +6,7 @@
     python client.py results
     python client.py wait-drained 1.0.0
 
-ENDPOINT says where the scheduler is; by default ``localhost:8080``.
+ENDPOINT and TASKHUB say where the scheduler is; by default ``http://localhost:8080`` and ``default``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import os
 import sys
 from collections import Counter
 
+from azure.identity import DefaultAzureCredential
+from durabletask.azuremanaged.client import DurableTaskSchedulerClient
 from durabletask.client import OrchestrationQuery, OrchestrationState, OrchestrationStatus, TaskHubGrpcClient
 
 LIVE = [OrchestrationStatus.PENDING, OrchestrationStatus.RUNNING, OrchestrationStatus.SUSPENDED]
@@ -83,8 +85,16 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = _arguments()
-    endpoint = os.environ.get("ENDPOINT", "localhost:8080")
-    with TaskHubGrpcClient(host_address=endpoint, logger=logging.getLogger("scenarios")) as client:
+    endpoint = os.environ.get("ENDPOINT", "http://localhost:8080")
+    # A local scheduler asks for no identity; a deployed one (https://...) does.
+    local = endpoint.startswith("http://")
+    with DurableTaskSchedulerClient(
+        host_address=endpoint,
+        taskhub=os.environ.get("TASKHUB", "default"),
+        token_credential=None if local else DefaultAzureCredential(),
+        secure_channel=not local,
+        logger=logging.getLogger("scenarios"),
+    ) as client:
         if arguments.command == "start":
             print(f"started {len(start(client, arguments.count, arguments.version))} orders")
         elif arguments.command == "approve":

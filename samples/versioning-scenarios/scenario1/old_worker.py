@@ -7,7 +7,9 @@ import os
 from collections.abc import Generator
 from typing import Any
 
+from azure.identity import DefaultAzureCredential
 from durabletask import task
+from durabletask.azuremanaged.worker import DurableTaskSchedulerWorker
 from durabletask.worker import TaskHubGrpcWorker
 
 
@@ -36,10 +38,18 @@ def setup(worker: TaskHubGrpcWorker) -> None:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    endpoint = os.environ.get("ENDPOINT", "localhost:8080")
-    worker = TaskHubGrpcWorker(host_address=endpoint, logger=logging.getLogger("scenarios"))
-    setup(worker)
-    worker.run()
+    endpoint = os.environ.get("ENDPOINT", "http://localhost:8080")
+    # A local scheduler asks for no identity; a deployed one (https://...) does.
+    local = endpoint.startswith("http://")
+    with DurableTaskSchedulerWorker(
+        host_address=endpoint,
+        taskhub=os.environ.get("TASKHUB", "default"),
+        token_credential=None if local else DefaultAzureCredential(),
+        secure_channel=not local,
+        logger=logging.getLogger("scenarios"),
+    ) as worker:
+        setup(worker)
+        worker.run()
 
 
 if __name__ == "__main__":
