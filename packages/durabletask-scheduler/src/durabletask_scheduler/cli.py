@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durabletask_scheduler.security import arguments
 from durabletask_scheduler.security.errors import SecurityError
@@ -27,6 +27,9 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 SYNCHRONOUS = ("full", "normal", "off")
 CORES = ("one", "all")
+_SYNCHRONOUS_HELP = (
+    "full: a power loss loses nothing; normal: it may lose the last changes; off: it may damage the file"
+)
 _UNITS = {"K": 1024, "M": 1024 * 1024}
 _MOST = 2**31
 STOP_SECONDS = 10.0
@@ -59,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(PROGRAM, description="A durable scheduler for every Durable Task SDK.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of this package")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="run a scheduler"), environment)
 
@@ -82,7 +86,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     unlock = commands.add_parser("unlock", help="take an entity from the orchestration that has locked it, by force")
     unlock.add_argument("entity", metavar="ENTITY", help="id of the entity, such as @account@42")
     unlock.add_argument("--reason", required=True, metavar="TEXT", help="why; the scheduler logs it")
-    unlock.add_argument("--address", default="127.0.0.1:8080", metavar="HOST:PORT", help="the running scheduler")
+    unlock.add_argument(
+        "--address",
+        default="127.0.0.1:8080",
+        metavar="HOST:PORT",
+        help="the running scheduler (default: %(default)s)",
+    )
     unlock.add_argument("--task-hub", default="", metavar="NAME", help="default: the scheduler's default task hub")
     arguments.add_connection(unlock)
 
@@ -105,9 +114,9 @@ def _add_serve(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -
     )
     option("--host", "HOST", "127.0.0.1", "interface to listen on; beyond loopback, callers must be authenticated")
     option("--port", "PORT", "8080", "port to listen on; 0 lets the system choose", type=_port)
-    option("--synchronous", "SYNCHRONOUS", "full", "full: a power loss loses nothing", type=_OneOf(SYNCHRONOUS))
-    option("--log-level", "LOG_LEVEL", "info", "least severity of logs on stderr", type=_OneOf(LOG_LEVELS))
-    option("--log-format", "LOG_FORMAT", "text", "json: one object a line", type=_OneOf(LOG_FORMATS))
+    option("--synchronous", "SYNCHRONOUS", "full", _SYNCHRONOUS_HELP, **_one_of(SYNCHRONOUS))
+    option("--log-level", "LOG_LEVEL", "info", "least severity of logs on stderr", **_one_of(LOG_LEVELS))
+    option("--log-format", "LOG_FORMAT", "text", "json: one object a line", **_one_of(LOG_FORMATS))
     option(
         "--max-message-size",
         "MAX_MESSAGE_SIZE",
@@ -129,7 +138,7 @@ def _add_serve(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -
         "CORES",
         "one",
         "one: keep to one core of the machine while that is faster (Linux); all: never",
-        type=_OneOf(CORES),
+        **_one_of(CORES),
     )
     hubs = environment.get("DURABLETASK_SCHEDULER_TASK_HUBS", "default")
     serve.add_argument(
@@ -192,6 +201,21 @@ class _OneOf:
         if text.lower() not in self._choices:
             raise argparse.ArgumentTypeError(f"expected one of {', '.join(self._choices)}, found {text!r}")
         return text.lower()
+
+
+def _one_of(choices: Sequence[str]) -> dict[str, Any]:
+    """The keywords of an option that is one of these; its help lists them."""
+    return {"type": _OneOf(choices), "metavar": f"{{{','.join(choices)}}}"}
+
+
+class _Version(argparse.Action):
+    """Print the version and end; it is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"{PROGRAM} {version(PROGRAM)}\n")
+        parser.exit()
 
 
 def _serve(options: argparse.Namespace) -> int:

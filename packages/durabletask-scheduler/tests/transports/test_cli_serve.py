@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from importlib.metadata import version
 
 import grpc
 import pytest
@@ -280,3 +281,23 @@ def test_an_operator_can_see_who_locks_what_and_take_it_by_force(serve, tmp_path
         code, out, error = run(*unlock, cwd=tmp_path)
         assert (code, out) == (1, "") and "there is no entity '@stock@a'" in error
     assert run("locks", "locks.db", cwd=tmp_path)[:2] == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("serve", "--synchronous {full,normal,off} full: a power loss loses nothing"),
+        ("serve", "--log-level {debug,info,warning,error} "),
+        ("serve", "--log-format {text,json} "),
+        ("serve", "--cores {one,all} "),
+        ("unlock", "--address HOST:PORT the running scheduler (default: 127.0.0.1:8080)"),
+    ],
+)
+def test_help_lists_the_values_and_defaults_of_options(tmp_path, command, expected):
+    code, out, error = run(command, "--help", cwd=tmp_path, COLUMNS="200")
+    assert (code, error) == (0, "")
+    assert expected in " ".join(out.split())
+
+
+def test_the_version_is_that_of_the_package(tmp_path):
+    assert run("--version", cwd=tmp_path) == (0, f"durabletask-scheduler {version('durabletask-scheduler')}\n", "")
