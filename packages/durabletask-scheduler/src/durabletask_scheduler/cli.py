@@ -220,11 +220,10 @@ class _Version(argparse.Action):
 
 def _serve(options: argparse.Namespace) -> int:
     from durabletask_scheduler.cores import OneCore
-    from durabletask_scheduler.hub.model import Limits
     from durabletask_scheduler.logs import configure
     from durabletask_scheduler.scheduler import Scheduler
     from durabletask_scheduler.server import ServerOptions
-    from durabletask_scheduler.service import ServiceOptions
+    from durabletask_scheduler.service import Limits, ServiceOptions
     from durabletask_scheduler.signals import StopSignals
     from durabletask_scheduler.storage.opening import describe
 

@@ -25,7 +25,7 @@ from durabletask_scheduler.dispatch import Stream
 from durabletask_scheduler.engine import Command, Engine
 from durabletask_scheduler.group import send_reply
 from durabletask_scheduler.hub import checks
-from durabletask_scheduler.hub.model import HubError, Instance
+from durabletask_scheduler.hub.model import HubError, Instance, Limits
 from durabletask_scheduler.instances import Entry, Name
 from durabletask_scheduler.lending import Lending
 from durabletask_scheduler.limits import ServiceOptions
@@ -36,7 +36,7 @@ from durabletask_scheduler.rpc import RPCS, Cancel, Exchange, Reply, Rpc, Sink
 from durabletask_scheduler.storage import Storage
 from durabletask_scheduler.waiters import Ready, Wait, has_completed, has_started, state_response
 
-__all__ = ["RPCS", "Cancel", "Reply", "Rpc", "SchedulerService", "ServiceOptions", "Sink"]
+__all__ = ["RPCS", "Cancel", "Limits", "Reply", "Rpc", "SchedulerService", "ServiceOptions", "Sink"]
 
 TASK_HUB_METADATA = "taskhub"
 
