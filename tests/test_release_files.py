@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ def lay_out(root: Path, *, project: str = PROJECT, changelog: str = CHANGELOG) -
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_changelog_of_a_package_has_an_entry_for_its_version(package: str) -> None:
     version = check_release.project_version(ROOT / "packages" / package)
-    assert check_release.changelog_entry(ROOT / "packages" / package, version).strip()
+    assert check_release.changelog_entry(ROOT / "packages" / package, version).text
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -56,6 +57,19 @@ BAD = [
     ("durabletask-../core-v1.2.0", {}, "expected a tag like"),
     ("durabletask-core-v1.2.0", {"changelog": "# Changelog\n\n## 1.1.0\n\n- Older.\n"}, "no entry for 1.2.0"),
     ("durabletask-core-v1.2.0", {"changelog": "# Changelog\n\n## 1.2.0\n\n## 1.1.0\n\n- Older.\n"}, "is empty"),
+    (
+        "durabletask-core-v1.2.0",
+        {"changelog": "# Changelog\n\n## 1.2.0.post1 - 2026-11-22\n\n- A.\n"},
+        "no entry for 1.2.0",
+    ),
+    *(
+        (
+            "durabletask-core-v1.2.0",
+            {"changelog": CHANGELOG.replace("## 1.2.0 - 2026-11-22", heading)},
+            rf"expected '## 1\.2\.0 - YYYY-MM-DD' .* found '{re.escape(heading)}'",
+        )
+        for heading in ("## 1.2.0", "## 1.2.0 (unreleased)", "## 1.2.0 - 2026-13-01", "## 1.2.0 - 22 November 2026")
+    ),
     ("durabletask-core-v1.2.0", {"project": '[project]\nname = "durabletask-core"\n'}, "no static version"),
 ]
 
@@ -68,12 +82,21 @@ def test_a_release_that_does_not_fit_its_tag_is_refused(
         check_release.check(tag, lay_out(tmp_path, **files))
 
 
-def test_the_command_prints_the_fields_for_the_workflow_and_fails_on_a_bad_tag() -> None:
-    version = check_release.project_version(ROOT / "packages" / "durabletask-proto")
-    script = [sys.executable, str(ROOT / "scripts" / "check_release.py")]
-    good = subprocess.run([*script, f"durabletask-proto-v{version}"], capture_output=True, text=True, check=False)
-    assert (good.returncode, good.stdout) == (0, f"package=durabletask-proto\nversion={version}\n")
-    bad = subprocess.run([*script, "durabletask-proto-v999"], capture_output=True, text=True, check=False)
+def test_the_command_prints_the_fields_for_the_workflow_and_fails_on_a_bad_tag(tmp_path: Path) -> None:
+    """It looks at the repository that it lies in: here one of a package that is ready, as ours need not be."""
+    lay_out(tmp_path)
+    (tmp_path / "scripts").mkdir()
+    script = [sys.executable, shutil.copy(ROOT / "scripts" / "check_release.py", tmp_path / "scripts")]
+    good = subprocess.run(
+        [*script, "durabletask-core-v1.2.0", "--notes", "notes.md"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (good.returncode, good.stdout) == (0, "package=durabletask-core\nversion=1.2.0\n")
+    assert (tmp_path / "notes.md").read_text(encoding="utf-8") == "- Timers of any length.\n"
+    bad = subprocess.run([*script, "durabletask-core-v999"], capture_output=True, text=True, check=False)
     assert bad.returncode == 1 and "does not match the version" in bad.stderr
 
 
