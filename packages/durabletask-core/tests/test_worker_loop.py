@@ -49,6 +49,21 @@ def test_what_a_coroutine_raises_reaches_its_waiter_and_not_the_loop(loop: LoopT
     assert loop.run(running_loop()).is_running()
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_what_a_task_of_a_coroutine_raises_does_not_end_the_loop(loop: LoopThread, error: BaseException) -> None:
+    """Lesson 37: asyncio lets both of them out of the loop."""
+
+    async def failing() -> None:
+        raise error
+
+    async def waiting() -> None:
+        await asyncio.ensure_future(failing())
+
+    with pytest.raises(type(error)):
+        loop.run(waiting())
+    assert loop.run(running_loop()).is_running()
+
+
 def test_nobody_waits_for_a_loop_that_is_closed(loop: LoopThread) -> None:
     begun = threading.Event()
     outcomes: list[BaseException] = []

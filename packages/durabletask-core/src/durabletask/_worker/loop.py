@@ -77,7 +77,10 @@ class LoopThread:
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            while not self._ran_until_stopped(loop):
+                if self._closed:
+                    # The order to stop may have been lost in the same round.
+                    loop.call_soon(loop.stop)
         finally:
             tasks = list(self._tasks)
             for task in tasks:
@@ -89,6 +92,15 @@ class LoopThread:
                 # What was submitted at the very end never started; nobody may wait for it any longer.
                 for outcome in self._awaited:
                     outcome.cancel()
+
+    def _ran_until_stopped(self, loop: asyncio.AbstractEventLoop) -> bool:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            # They leave the loop when a task that user code made raises them; whoever awaits that task gets them too.
+            self._logger.exception("A task on the loop of the worker raised what ends a loop; it goes on")
+            return False
+        return True
 
     def _spawn(self, work: AsyncWork) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(work))
