@@ -1,5 +1,5 @@
-"""What the machine allows: an fsync, waking a thread, the rows of W1 written by SQLite without any engine, messages
-alone, and this project's parts without an engine between them.
+"""What the machine allows: an fsync, waking a thread, a gRPC call with nothing behind it, the rows of W1 written by
+SQLite without any engine, messages alone, and this project's parts without an engine between them.
 
 The workload ``L`` is this system's only one.
 """
@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from drivers import floor, meter, parts
+from drivers import echo, floor, meter, parts
 from drivers.protocol import Figures, Request, serve
 
 FSYNCS = 200
@@ -29,6 +29,7 @@ def limits(request: Request) -> Figures:
         "fsync_us": _fsync_seconds(request.folder) * 1e6,
         "wake_us": _wake_seconds() * 1e6,
         "sql_w1_per_s": _life_cycles(request.folder / "limit.db", request.parameters["count"]),
+        **echo.microseconds(request.parameters["messages"]),
         **floor.microseconds(request.parameters["messages"]),
         **parts.microseconds(request.parameters["messages"]),
     }

@@ -363,6 +363,8 @@ WORKLOADS: tuple[Workload, ...] = (
         metrics=(
             Metric("fsync_us", "one fsync", "us"),
             Metric("wake_us", "a thread woken by one on another core", "us"),
+            Metric("grpc_call_us", "a gRPC call with nothing behind it", "us"),
+            Metric("grpc_call_cpu_us", "a gRPC call with nothing behind it, CPU", "us"),
             _rate("sql_w1_per_s", "W1 as SQL only, 500 a transaction"),
             Metric("floor_w1a_us", "W1a as messages only, CPU", "us"),
             Metric("floor_w2_us", "a step of W2 as messages only, CPU", "us"),
