@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import threading
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -23,6 +23,9 @@ RETRY_SECONDS = 30.0
 """Pause between two fetches: whoever sends tokens with made-up key ids causes no more than that."""
 
 FETCH_TIMEOUT = 10.0
+"""For a connection to send something, and, after its headers, for the whole answer."""
+
+_READ_BYTES = 64 * 1024
 
 logger = logging.getLogger("durabletask_scheduler.security")
 
@@ -122,8 +125,15 @@ def discover(issuer: str) -> str:
     try:
         found = json.loads(fetch(address))["jwks_uri"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SecurityError(f"{address} does not name the issuer's keys (jwks_uri); give --oidc-jwks") from error
-    return str(found)
+        raise _names_no_keys(address) from error
+    # A path would be read from the scheduler's own disk.
+    if not isinstance(found, str) or not is_address(found):
+        raise _names_no_keys(address)
+    return found
+
+
+def _names_no_keys(address: str) -> SecurityError:
+    return SecurityError(f"{address} does not name the issuer's keys (an address as jwks_uri); give --oidc-jwks")
 
 
 def is_address(text: str) -> bool:
@@ -137,15 +147,29 @@ def fetch(address: str) -> bytes:
     Raises:
         SecurityError: it is not ``https``, or there is no good answer.
     """
-    _require_safe(address)
     try:
+        _require_safe(address)
         with urllib.request.build_opener(_SafeRedirects).open(address, timeout=FETCH_TIMEOUT) as answer:
-            content: bytes = answer.read(MAX_BYTES + 1)
-    except (OSError, ValueError, urllib.error.URLError) as error:
+            content = _read(answer)
+    except http.client.HTTPException as error:
+        raise SecurityError(f"cannot fetch {address}: no good HTTP ({type(error).__name__}: {error})") from error
+    except (OSError, ValueError) as error:
         raise SecurityError(f"cannot fetch {address}: {error}") from error
     if len(content) > MAX_BYTES:
         raise SecurityError(f"{address} answers with more than {MAX_BYTES} bytes; give the address of a key set")
     return content
+
+
+def _read(answer: Any) -> bytes:
+    """The answer, up to one byte more than is allowed; raises TimeoutError."""
+    # The timeout of a connection begins anew with every byte.
+    deadline = time.monotonic() + FETCH_TIMEOUT
+    content = bytearray()
+    while len(content) <= MAX_BYTES and (part := answer.read1(_READ_BYTES)):
+        content += part
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the answer had no end after {FETCH_TIMEOUT:g} s")
+    return bytes(content)
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
