@@ -7,9 +7,11 @@ Needs PyJWT, which the extra ``auth`` of this package installs.
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from durabletask_scheduler.security.errors import Rejected, SecurityError
@@ -17,11 +19,20 @@ from durabletask_scheduler.security.keys import FetchedKeys, FileKeys, Keys, Key
 from durabletask_scheduler.security.oidc import OidcOptions
 from durabletask_scheduler.security.roles import EVERY_HUB, ROLES, Grant, Principal
 
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+_OF_RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+ALGORITHMS = (*_OF_RSA, "ES256", "ES384", "ES512", "EdDSA")
 """Signatures with a private key only: whoever can check a token of another kind could also make one."""
 
 _REMEMBERED = 4096
 _NAMES = ("preferred_username", "appid", "azp", "client_id", "oid", "sub")
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key as the library takes it, and the algorithms that it may be used with."""
+
+    material: Any
+    algorithms: tuple[str, ...]
 
 
 class JwtAuthenticator:
@@ -67,10 +78,22 @@ class JwtAuthenticator:
 
     def _parse_keys(self, content: bytes) -> KeySet:
         try:
-            found = self._jwt.PyJWKSet.from_json(content.decode("utf-8"))
+            document = json.loads(content.decode("utf-8"))
+            found = self._jwt.PyJWKSet.from_dict(document)
+            keys = {
+                key.key_id or "": _Key(key.key, _algorithms(key, _named_algorithms(document)))
+                for key in found.keys
+                if key.public_key_use in (None, "sig")
+            }
         except (self._jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise SecurityError(f"the key set of {self._options.issuer} cannot be used: {error}") from error
-        return {key.key_id or "": key for key in found.keys if key.public_key_use in (None, "sig")}
+        usable = {key_id: key for key_id, key in keys.items() if key.algorithms}
+        if not usable:
+            raise SecurityError(
+                f"the key set of {self._options.issuer} has no public key that signatures can be checked with; "
+                f"expected one for {', '.join(ALGORITHMS)}"
+            )
+        return usable
 
     def _claims(self, token: str, keys: KeySet) -> dict[str, Any]:
         options = self._options
@@ -81,8 +104,8 @@ class JwtAuthenticator:
                 raise Rejected("the token is signed with a key that the issuer does not publish")
             claims: dict[str, Any] = self._jwt.decode(
                 token,
-                key,
-                algorithms=list(ALGORITHMS),
+                key.material,
+                algorithms=list(key.algorithms),
                 audience=list(options.audiences),
                 issuer=options.issuer,
                 leeway=options.clock_skew,
@@ -108,6 +131,20 @@ class JwtAuthenticator:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.pop(next(iter(self._remembered)))
             self._remembered[_digest(token)] = (principal, expires)
+
+
+def _named_algorithms(document: Any) -> frozenset[str]:
+    """The ids of the keys that name the algorithm they are for."""
+    return frozenset(
+        str(key.get("kid") or "") for key in document["keys"] if isinstance(key, dict) and key.get("alg") is not None
+    )
+
+
+def _algorithms(key: Any, named: frozenset[str]) -> tuple[str, ...]:
+    # The library takes a key of RSA that names none to be for RS256, whatever its issuer signs with.
+    if key.key_type == "RSA" and str(key.key_id or "") not in named:
+        return _OF_RSA
+    return (key.algorithm_name,) if key.algorithm_name in ALGORITHMS else ()
 
 
 def _library() -> Any:
