@@ -92,8 +92,13 @@ def force_unlock(engine: Engine, task_hub: str, instance_id: str, reason: str) -
     engine.commit(rules.force_unlock(entity, instance_id, engine.context))
     if lock is not None:
         owner = lock.owner.instance_id
-        logger.warning("Entity %s was taken from %s by force: %s", instance_id, owner, reason)
+        logger.warning("Entity %s was taken from %s by force: %s", instance_id, owner, _one_line(reason))
     return 1
+
+
+def _one_line(text: str) -> str:
+    """A text of a caller's, which must not look like further lines of the log."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _is_alive(engine: Engine, task_hub: str, lock: Lock) -> bool:

@@ -436,10 +436,10 @@ class TestCleaning:
         orchestrations, _ = workers
         ask_for_locks(runtime, orchestrations, x=(A,), y=(A,))
         orchestrations.next()
-        unlock = {UNLOCK_METADATA: '{"entity": "@counter@a", "reason": "x hangs"}'}
+        unlock = {UNLOCK_METADATA: '{"entity": "@counter@a", "reason": "x hangs\\n\\u001b[2Jand forges"}'}
         assert runtime.call("CleanEntityStorage", **unlock).orphanedLocksReleased == 1
         assert kinds(orchestrations.next()) == ["orchestratorStarted", "entityLockGranted"]
-        assert "taken from x by force: x hangs" in caplog.text
+        assert "taken from x by force: x hangs [2Jand forges" in caplog.text
 
     @pytest.mark.parametrize(
         "text",

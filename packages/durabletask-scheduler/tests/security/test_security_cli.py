@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 
 import grpc
 import pytest
 from durabletask_proto import orchestrator_service_pb2 as pb
+from durabletask_scheduler.security import Security
 from google.protobuf.empty_pb2 import Empty
 
 WAIT = 20
@@ -89,6 +91,16 @@ def test_an_operator_unlocks_over_tls_with_a_token_of_the_environment(scheduler,
     elsewhere = ["unlock", "@stock@a", "--reason", "r", "--address", "example.org:8080"]
     code, _, errors = command(*elsewhere, DURABLETASK_SCHEDULER_TOKEN=token)
     assert code == 1 and "would travel to example.org in clear text" in errors and token not in errors
+
+
+def test_a_token_for_this_machine_does_not_go_through_the_proxy_of_the_environment(serve, tmp_path):
+    token, line = create("operator")
+    (tmp_path / "tokens").write_text(line)
+    port = serve(Security(token_file=str(tmp_path / "tokens")))
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        environment = {"http_proxy": f"http://127.0.0.1:{proxy.getsockname()[1]}", "DURABLETASK_SCHEDULER_TOKEN": token}
+        words = ["unlock", "@stock@a", "--reason", "r", "--address", f"127.0.0.1:{port}"]
+        assert "there is no entity '@stock@a'" in command(*words, **environment)[2]
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,9 @@ def test_a_token_file_that_is_wrong_is_refused_without_showing_what_may_be_secre
     assert "in-clear" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "hub"), [("", "h"), ("a b", "h"), ("a", ""), ("#a", "h"), ("a", "two hubs")])
+@pytest.mark.parametrize(
+    ("name", "hub"), [("", "h"), ("a b", "h"), ("a", ""), ("#a", "h"), ("a", "two hubs"), ("a", "h#1")]
+)
 def test_a_token_line_that_could_not_be_read_is_not_made(name, hub):
     with pytest.raises(SecurityError, match="without spaces"):
         token_line(name, ["reader"], hub, new_token())

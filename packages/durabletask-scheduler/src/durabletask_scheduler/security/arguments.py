@@ -68,9 +68,8 @@ def token_metadata(options: argparse.Namespace) -> tuple[tuple[str, str], ...]:
     token = os.environ.get(options.token_variable)
     if not token:
         return ()
-    host = options.address.rpartition(":")[0].strip("[]")
-    if options.tls_ca is None and not is_loopback(host):
-        raise SecurityError(f"the token would travel to {host} in clear text: give --tls-ca")
+    if options.tls_ca is None and not is_loopback(_host(options)):
+        raise SecurityError(f"the token would travel to {_host(options)} in clear text: give --tls-ca")
     return (("authorization", f"Bearer {token}"),)
 
 
@@ -79,11 +78,18 @@ def open_channel(options: argparse.Namespace) -> Any:
     import grpc
 
     if options.tls_ca is None:
-        return grpc.insecure_channel(options.address)
+        # gRPC would send calls in clear text through the environment's proxy, even those to this machine itself.
+        direct = [("grpc.enable_http_proxy", 0)] if is_loopback(_host(options)) else None
+        return grpc.insecure_channel(options.address, direct)
     from durabletask_scheduler.security.watched import read_bytes
 
     authorities = read_bytes("the certificates of the scheduler's authorities", options.tls_ca)
     return grpc.secure_channel(options.address, grpc.ssl_channel_credentials(authorities))
+
+
+def _host(options: argparse.Namespace) -> str:
+    host: str = options.address.rpartition(":")[0].strip("[]")
+    return host
 
 
 def security_from(options: argparse.Namespace) -> Security:

@@ -43,7 +43,7 @@ def token_line(name: str, roles: Iterable[str], task_hub: str, token: str) -> st
         SecurityError: the name or the task hub is empty or has spaces, or a role is unknown.
     """
     line = f"{name} {','.join(roles)} {task_hub} sha256:{token_digest(token)}"
-    if len(line.split()) != 4 or "#" in name:
+    if len(line.split()) != 4 or "#" in line:
         raise SecurityError(
             f"a token needs a name and a task hub without spaces or '#', found {name!r} and {task_hub!r}"
         )
