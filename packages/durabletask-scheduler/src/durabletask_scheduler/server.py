@@ -188,4 +188,6 @@ def _why_not(host: str, port: int) -> str:
                 probe.listen(1)
     except OSError as error:
         return f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port or host"
+    except UnicodeError:
+        return f"cannot listen on {host}:{port}: no host has such a name; choose another host"
     return f"cannot listen on {host}:{port}; choose another port or host"

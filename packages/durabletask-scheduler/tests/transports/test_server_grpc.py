@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 import struct
 import threading
@@ -147,9 +148,10 @@ def test_a_port_in_use_is_one_clear_error(server, service):
         GrpcServer(service, "127.0.0.1", port).start()
 
 
-def test_an_unknown_host_is_one_clear_error(service):
-    with pytest.raises(ServerError, match=r"cannot listen on no-such-host\.invalid:0"):
-        GrpcServer(service, "no-such-host.invalid", 0).start()
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "no..name", "x" * 64])
+def test_an_unknown_host_is_one_clear_error(service, host):
+    with pytest.raises(ServerError, match=f"cannot listen on {re.escape(host)}:0"):
+        GrpcServer(service, host, 0).start()
 
 
 def test_stopping_lets_running_calls_finish_and_refuses_new_ones(server, stub, service):
