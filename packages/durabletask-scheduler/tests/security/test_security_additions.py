@@ -120,7 +120,9 @@ def test_the_stream_of_workers_wants_the_role_that_getting_work_items_and_comple
     assert refusal(stub.Work, iter([opening("")]))[0] is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_an_answer_under_a_revoked_token_ends_the_stream_and_has_no_effect(serve, authority, server_files, tmp_path):
+def test_an_answer_under_a_revoked_token_ends_the_stream_and_has_no_effect(
+    serve, authority, server_files, tmp_path, caplog
+):
     token = new_token()
     (tmp_path / "tokens").write_text(f"{token_line('w', ['worker'], 'orders', token)}\n")
     port = serve(Security(TlsFiles(*server_files), str(tmp_path / "tokens"), token_check_seconds=0))
@@ -133,3 +135,6 @@ def test_an_answer_under_a_revoked_token_ends_the_stream_and_has_no_effect(serve
             with pytest.raises(grpc.RpcError) as caught:
                 taken(work)
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    reason = '"the token that opened the stream was revoked or lost its role"'
+    end = f'who="w" what=CompleteActivityTask hub="orders" id="" outcome=UNAUTHENTICATED reason={reason}'
+    assert end in [record.getMessage() for record in caplog.records]

@@ -173,6 +173,21 @@ def test_the_audit_log_has_a_line_for_every_change_and_every_refusal(stub, refus
     assert operator not in caplog.text
 
 
+def test_the_audit_log_names_the_entity_that_was_unlocked_by_force(stub, refusal, tokens, caplog):
+    operator = tokens.add("shop", ["operator"], "orders")
+    with caplog.at_level(logging.INFO, logger="durabletask_scheduler.audit"):
+        for asked in ('{"entity": "@stock@a", "reason": "r"}', "[]", '{"entity": 1}', "no JSON"):
+            unlock = (*bearer(operator), ("durabletask-unlock", asked))
+            refusal(stub.CleanEntityStorage, pb.CleanEntityStorageRequest(), metadata=unlock)
+        stub.CleanEntityStorage(pb.CleanEntityStorageRequest(), metadata=bearer(operator), timeout=WAIT)
+    lines = [record.getMessage() for record in caplog.records if record.name == "durabletask_scheduler.audit"]
+    assert lines == [
+        'who="shop" what=CleanEntityStorage hub="orders" id="@stock@a" outcome=NOT_FOUND',
+        *['who="shop" what=CleanEntityStorage hub="orders" id="(by force)" outcome=INVALID_ARGUMENT'] * 3,
+        'who="shop" what=CleanEntityStorage hub="orders" id="" outcome=OK',
+    ]
+
+
 def test_what_workers_do_is_audited_on_request(stub, tokens, caplog):
     token = tokens.add("w", ["worker", "operator"], "orders")
     with caplog.at_level(logging.DEBUG, logger="durabletask_scheduler.audit"):

@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
+from durabletask_scheduler import given_json
+from durabletask_scheduler.entity_queries import UNLOCK_METADATA
 from durabletask_scheduler.hub.model import HubError
 from durabletask_scheduler.rpc import Reply
 from durabletask_scheduler.security.roles import KINDS, Kind
@@ -23,23 +26,27 @@ logger = logging.getLogger("durabletask_scheduler.audit")
 
 _LEVELS: Mapping[Kind, int] = {Kind.CHANGE: logging.INFO, Kind.HUBS: logging.INFO, Kind.WORK: logging.DEBUG}
 _NOBODY = ""
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 Entry = tuple[str, str]
 """An id, and the code with which it alone was refused; empty if it shares the outcome of the call."""
 _MOST = 2000
 
 
-def audited(who: str, rpc: str, task_hub: str, request: Message, reply: Reply) -> Reply:
+def audited(
+    who: str, rpc: str, task_hub: str, request: Message, reply: Reply, metadata: Mapping[str, str] = _NO_METADATA
+) -> Reply:
     """The same reply, which also logs the outcome if the call changes something."""
     level = _LEVELS.get(KINDS[rpc])
     if level is None or not logger.isEnabledFor(level):
         return reply
+    forced = _unlocked(rpc, metadata)
 
     def answer(response: Message | None, error: HubError | None) -> None:
         # First the lines: whoever sees the answer can find them.
         outcome = "OK" if error is None else error.code
         for subject, refusal in _EACH.get(rpc, _one)(request, response):
-            logger.log(level, "%s", _line(who, rpc, task_hub, subject, refusal or outcome))
+            logger.log(level, "%s", _line(who, rpc, task_hub, subject or forced, refusal or outcome))
         reply(response, error)
 
     return answer
@@ -82,6 +89,18 @@ def _subject(request: Any, response: Any) -> str:
         if name in fields and (text := read(request)):
             return _cut(text)
     return str(getattr(response, "instanceId", ""))
+
+
+def _unlocked(rpc: str, metadata: Mapping[str, str]) -> str:
+    """The entity that is to be unlocked by force, which stands in the metadata of the call."""
+    asked = metadata.get(UNLOCK_METADATA) if rpc == "CleanEntityStorage" else None
+    if asked is None:
+        return ""
+    try:
+        entity = given_json.parse(asked)["entity"]
+    except (ValueError, KeyError, TypeError):
+        entity = None
+    return _cut(entity) if isinstance(entity, str) else "(by force)"
 
 
 def _cut(text: str) -> str:

@@ -47,21 +47,21 @@ class Guard:
     def call(self, rpc: str, request: Message, metadata: Mapping[str, str], reply: Reply) -> Cancel:
         task_hub = self._task_hub(metadata)
         principal = self._admit(rpc, task_hub, metadata)
-        reply = audit.audited(principal.name, rpc, task_hub, request, reply)
+        reply = audit.audited(principal.name, rpc, task_hub, request, reply, metadata)
         return begin_call(self._service, rpc, request, _without_secret(metadata), reply)
 
     def open_stream(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Cancel:
         pass_ = self._open(rpc, metadata)
-        return begin_stream(self._service, rpc, request, _without_secret(metadata), _WatchedSink(sink, pass_.holds))
+        return begin_stream(self._service, rpc, request, _without_secret(metadata), _WatchedSink(sink, pass_))
 
     def open_exchange(self, rpc: str, request: Message, metadata: Mapping[str, str], sink: Sink) -> Exchange:
         pass_ = self._open(rpc, metadata)
-        watched = _WatchedSink(sink, pass_.holds)
+        watched = _WatchedSink(sink, pass_)
         exchange = begin_exchange(self._service, rpc, request, _without_secret(metadata), watched)
 
         def answer(answering: str, message: Message, reply: Reply) -> None:
             if not pass_.holds():
-                raise HubError("UNAUTHENTICATED", _UNAUTHENTICATED)
+                raise pass_.lost(answering)
             reply = audit.audited(pass_.principal.name, answering, pass_.task_hub, message, reply)
             begin_answer(exchange, answering, message, reply)
 
@@ -107,23 +107,29 @@ class _Pass:
         now = self.callers.current(self.principal)
         return now is not None and now.may(self.rpc, self.task_hub)
 
+    def lost(self, rpc: str) -> HubError:
+        """Log that this was refused because it holds no longer, and give what the caller is told."""
+        reason = "the token that opened the stream was revoked or lost its role"
+        audit.refused(self.principal.name, rpc, self.task_hub, "UNAUTHENTICATED", reason)
+        return HubError("UNAUTHENTICATED", _UNAUTHENTICATED)
+
 
 class _WatchedSink:
     """Sends as long as whoever opened the stream may have it."""
 
-    def __init__(self, sink: Sink, may_go_on: Callable[[], bool]) -> None:
+    def __init__(self, sink: Sink, pass_: _Pass) -> None:
         self._sink = sink
-        self._may_go_on = may_go_on
+        self._pass = pass_
         self._ended = False
 
     def send(self, message: Message) -> None:
         if self._ended:
             return
-        if self._may_go_on():
+        if self._pass.holds():
             self._sink.send(message)
         else:
             # The transport ends the stream, which gives back what was not sent.
-            self.close(HubError("UNAUTHENTICATED", _UNAUTHENTICATED))
+            self.close(self._pass.lost(self._pass.rpc))
 
     @property
     def lends(self) -> bool:
