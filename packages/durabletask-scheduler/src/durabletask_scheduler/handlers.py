@@ -101,8 +101,7 @@ def _unary_behavior(service: Service, rpc: Rpc, mailbox: Mailbox, announced: Met
             raise
         headers = service.initial_metadata(rpc.name)
         if headers:
-            task_hub = (additions.TASK_HUB_HEADER, _task_hub(metadata))
-            await context.send_initial_metadata((*headers, *announced, task_hub))
+            await context.send_initial_metadata((*headers, *announced, *_task_hub_again(metadata)))
         if error is not None:
             await context.abort(*status_of(error))
         return response
@@ -112,6 +111,12 @@ def _unary_behavior(service: Service, rpc: Rpc, mailbox: Mailbox, announced: Met
 
 def _task_hub(metadata: Mapping[str, str]) -> str:
     return metadata.get(TASK_HUB_METADATA, "")
+
+
+def _task_hub_again(metadata: Mapping[str, str]) -> MetadataPairs:
+    task_hub = _task_hub(metadata)
+    # gRPC takes values that it does not send; with one of those the whole call would fail.
+    return ((additions.TASK_HUB_HEADER, task_hub),) if task_hub.isascii() and task_hub.isprintable() else ()
 
 
 def _stream_behavior(service: Service, rpc: Rpc, mailbox: Mailbox) -> Behavior:
