@@ -282,6 +282,26 @@ def test_entities_signal_entities(hub: Hub) -> None:
     hub.until(lambda: [hub.state_of(i) for i in ids] == [0, 1, 2, 3, 4, 5])
 
 
+def test_a_signal_to_nobody_fails_its_operation_at_once_and_no_other(hub: Hub) -> None:
+    def relay(ctx: entities.EntityContext, target: str) -> None:
+        ctx.signal_entity(target, "add", 3)  # type: ignore[arg-type]
+
+    def send(ctx: task.OrchestrationContext, targets: list[str]) -> Steps:
+        outcomes = []
+        for target in targets:
+            try:
+                yield ctx.call_entity(entities.EntityInstanceId("relay", "r"), "send", target)
+                outcomes.append("sent")
+            except task.TaskFailedError as error:
+                outcomes.append(str(error))
+        return outcomes
+
+    hub.serve(send, with_entities=(counter, relay))
+    failed, sent = hub.output(send, ["counter", str(A)])
+    assert "An entity id begins with '@'" in failed and sent == "sent"
+    hub.until(lambda: hub.state_of(A) == 3)
+
+
 def test_async_operations_share_the_loop_of_async_activities(hub: Hub) -> None:
     """lesson 43"""
     loops: list[Any] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypedDict
 
@@ -241,6 +242,44 @@ class TestMessages:
             SentSignal(fixture.entity_id, "tick", signal_time=due),
             SentSignal(OTHER, "tock", signal_time=due),
         ]
+
+    @pytest.mark.parametrize(
+        ("target", "operation", "signal_time", "error", "message"),
+        [
+            (None, "add", None, TypeError, "signal_entity() needs an EntityInstanceId, got None of type NoneType."),
+            ("other", "add", None, ValueError, "An entity id begins with '@'"),
+            (OTHER, "", None, ValueError, "signal_entity() needs the name of an operation, got ''."),
+            (OTHER, 5, None, ValueError, "signal_entity() needs the name of an operation, got 5."),
+            (OTHER, "add", "tomorrow", AttributeError, "'str' object has no attribute 'tzinfo'"),
+        ],
+    )
+    def test_a_signal_that_no_entity_could_get_is_refused_and_leaves_nothing_behind(
+        self, target: Any, operation: Any, signal_time: Any, error: type[Exception], message: str
+    ) -> None:
+        """A task hub refuses the whole batch for such a signal, and its callers would wait for minutes."""
+
+        def entity(ctx: EntityContext, _: Any) -> None:
+            with pytest.raises(error, match=re.escape(message)):
+                ctx.signal_entity(target, operation, signal_time=signal_time)
+
+        fixture = EntityFixture(entity)
+        fixture.run("go")
+        assert fixture.signals == []
+
+    def test_a_signal_may_be_sent_to_the_text_of_an_id(self) -> None:
+        def entity(ctx: EntityContext, _: Any) -> None:
+            ctx.signal_entity(str(OTHER), "add")  # type: ignore[arg-type]
+
+        fixture = EntityFixture(entity)
+        fixture.run("go")
+        assert fixture.signals == [SentSignal(OTHER, "add")]
+
+    def test_an_orchestration_without_a_name_is_refused(self) -> None:
+        def entity(ctx: EntityContext, _: Any) -> None:
+            ctx.schedule_new_orchestration("")
+
+        with pytest.raises(ValueError, match=re.escape("schedule_new_orchestration() needs the name")):
+            EntityFixture(entity).run("go")
 
     VERSIONS = [("2.0.0", None, "2.0.0"), ("2.0.0", "3.0.0", "3.0.0"), (None, None, None), ("2.0.0", "", None)]
 

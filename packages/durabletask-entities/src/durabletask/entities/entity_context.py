@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 
 from durabletask.entities.entity_instance_id import EntityInstanceId
 from durabletask.entities.entity_state import EntityState
+from durabletask.entities.targets import target_of
 from durabletask.internal.texts import require_version
 from durabletask.replay.times import naive_utc, to_timestamp
 from durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter, encoded_text
@@ -104,16 +105,24 @@ class EntityContext:
             operation: Name of the operation.
             input: Its input.
             signal_time: When to start it; a naive time is in UTC. Without it, or in the past: at once.
+
+        Raises:
+            TypeError: ``entity_instance_id`` is neither an EntityInstanceId nor the text of one, or the input
+                cannot be encoded.
+            ValueError: It is not the text of one, there is no name of an operation, or the input cannot be encoded.
         """
+        # All that can fail comes first: what is caught by the operation must leave no part of a signal behind.
+        target = target_of(entity_instance_id, operation, "signal_entity")
+        due = None if signal_time is None else to_timestamp(naive_utc(signal_time))
         encoded = encoded_text(self._converter, input)
         signal = self._state.add_action().sendSignal
-        signal.instanceId = str(entity_instance_id)
+        signal.instanceId = target
         signal.name = operation
         signal.requestTime.CopyFrom(_now())
         if encoded is not None:
             signal.input.value = encoded
-        if signal_time is not None:
-            signal.scheduledTime.CopyFrom(to_timestamp(naive_utc(signal_time)))
+        if due is not None:
+            signal.scheduledTime.CopyFrom(due)
 
     def schedule_new_orchestration(
         self,
@@ -134,10 +143,12 @@ class EntityContext:
 
         Raises:
             TypeError: ``version`` is neither a text nor None.
-            ValueError: ``instance_id`` begins with ``@``, which is for entities.
+            ValueError: The name is empty, or ``instance_id`` begins with ``@``, which is for entities.
         """
         require_version(version)
         name = orchestration_name if isinstance(orchestration_name, str) else get_name(orchestration_name)
+        if not name:
+            raise ValueError("schedule_new_orchestration() needs the name of an orchestrator, got ''.")
         if instance_id is not None and instance_id.startswith("@"):
             raise ValueError(f"The id of an orchestration must not begin with '@', got {instance_id!r}.")
         encoded = encoded_text(self._converter, input)

@@ -5,8 +5,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from durabletask.entities.critical_section import CriticalSection, lock_set_of
-from durabletask.entities.entity_instance_id import EntityInstanceId
 from durabletask.entities.entity_lock import EntityLock
+from durabletask.entities.targets import entity_of, target_of
 from durabletask.replay.ledger import ActionRecord
 from durabletask.replay.times import naive_utc, to_timestamp
 from durabletask.serialization import encoded_text
@@ -43,7 +43,7 @@ class EntityRun:
         Raises RuntimeError when the critical section forbids it, and TypeError or ValueError for arguments that
         name no entity or operation.
         """
-        target = _target(entity, operation, CALL)
+        target = target_of(entity, operation, CALL)
         if self._section is not None:
             self._section.check_call(target)
         run = self._run
@@ -74,7 +74,7 @@ class EntityRun:
         Raises RuntimeError when the critical section forbids it, and TypeError or ValueError for arguments that
         name no entity or operation.
         """
-        target = _target(entity, operation, SIGNAL)
+        target = target_of(entity, operation, SIGNAL)
         if self._section is not None:
             self._section.check_signal(target)
         run = self._run
@@ -100,7 +100,7 @@ class EntityRun:
                 "Must not enter another critical section from within a critical section: lock all entities at once, "
                 f"now {', '.join(self._section.lock_set)} are locked or about to be."
             )
-        lock_set = lock_set_of([_entity_id(entity, LOCK) for entity in entities])
+        lock_set = lock_set_of([entity_of(entity, LOCK) for entity in entities])
         if not lock_set:
             raise RuntimeError("lock_entities() needs at least one entity, got none.")
         run = self._run
@@ -211,17 +211,3 @@ class EntityRun:
 def lock_text(lock_set: list[str]) -> str:
     """A lock set as the name of its action, whatever order the SDK that wrote it uses."""
     return ", ".join(sorted(lock_set))
-
-
-def _target(entity: Any, operation: Any, method: str) -> str:
-    if not isinstance(operation, str) or not operation:
-        raise ValueError(f"{method}() needs the name of an operation, got {operation!r}.")
-    return str(_entity_id(entity, method))
-
-
-def _entity_id(entity: Any, method: str) -> EntityInstanceId:
-    if isinstance(entity, EntityInstanceId):
-        return entity
-    if isinstance(entity, str):
-        return EntityInstanceId.parse(entity)
-    raise TypeError(f"{method}() needs an EntityInstanceId, got {entity!r} of type {type(entity).__name__}.")
