@@ -18,6 +18,7 @@ from durabletask.serialization import DEFAULT_DATA_CONVERTER
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
+AGES = timedelta(days=365 * 9000)
 NAIVE = datetime(2026, 1, 2, 3, 4, 5)
 AWARE = NAIVE.replace(tzinfo=timezone.utc)
 
@@ -142,6 +143,7 @@ class TestForms:
         {"interval": timedelta(0)},
         {"interval": timedelta(milliseconds=999)},
         {"start_at": AWARE, "end_at": NAIVE - SECOND},
+        {"orchestration_instance_id": "@order@1"},
     ]
 
     @pytest.mark.parametrize("bad", BAD)
@@ -149,6 +151,12 @@ class TestForms:
         values: dict[str, Any] = {"schedule_id": "s", "orchestration_name": "o", "interval": HOUR, **bad}
         with pytest.raises(ValueError):
             ScheduleConfiguration.from_create_options(ScheduleCreationOptions(**values))
+
+    @pytest.mark.parametrize("bad", [{"orchestration_name": ""}, {"orchestration_instance_id": "@order@1"}])
+    def test_a_bad_update_is_refused(self, bad: dict[str, Any]) -> None:
+        """The first made a state that nothing could read any more, the second a schedule that started nothing."""
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            ScheduleUpdateOptions(**bad)
 
     def test_an_update_that_is_refused_changes_nothing(self) -> None:
         configuration = ScheduleConfiguration.from_create_options(options(start_at=AWARE))
@@ -264,6 +272,31 @@ class TestRuns:
         schedule.run("resume_schedule")
         run_planned(schedule)
         assert [o.name for o in schedule.orchestrations] == ["other"]
+
+    @pytest.mark.parametrize("change", ["resume_schedule", "update_schedule"])
+    def test_a_start_does_not_happen_again_where_the_clock_is_behind(self, change: str) -> None:
+        """The task hub's clock says when to start; that of the worker may say that it is not yet time."""
+        schedule = created()
+        run_planned(schedule)
+        run_planned(schedule)
+        first = state_of(schedule).last_run_at
+        assert first is not None and first > now()
+        if change == "resume_schedule":
+            schedule.run("pause_schedule")
+        schedule.run(change, ScheduleUpdateOptions(start_at=first - HOUR) if change == "update_schedule" else None)
+        run_planned(schedule)
+        assert schedule.signals[-1].signal_time == first + HOUR
+        assert len(schedule.orchestrations) == 1
+
+    def test_a_start_happens_also_if_there_is_no_time_for_another(self) -> None:
+        schedule = created(interval=AGES, start_at=now() + HOUR)
+        run_planned(schedule)
+        run_planned(schedule)
+        assert len(schedule.orchestrations) == 1
+        assert schedule.signals[-1].signal_time == datetime.max.replace(tzinfo=timezone.utc)
+        schedule = created(interval=AGES, end_at=now() + HOUR)
+        run_planned(schedule)
+        assert (schedule.orchestrations, schedule.state) == ([], None)
 
     def test_a_schedule_deletes_itself_after_its_end(self) -> None:
         schedule = created(start_at=now() - HOUR, end_at=now() + 2.5 * HOUR)

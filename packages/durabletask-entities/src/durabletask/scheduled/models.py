@@ -34,6 +34,13 @@ def _require_text(name: str, value: str) -> None:
         raise ValueError(f"{name} cannot be empty.")
 
 
+def _require_instance_id(instance_id: str | None) -> None:
+    if instance_id is not None and instance_id.startswith("@"):
+        raise ValueError(
+            f"orchestration_instance_id must not begin with '@', which is for entities; got {instance_id!r}."
+        )
+
+
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
@@ -63,7 +70,8 @@ class ScheduleCreationOptions:
         time_zone: Time zone of the expression, such as ``Europe/Berlin``; by default UTC.
 
     Raises:
-        ValueError: A name is empty, the interval is too short, or there is not one of interval and expression.
+        ValueError: A name is empty, the interval is too short, there is not one of interval and expression, or the
+            id of the instances begins with ``@``, which is for entities.
     """
 
     schedule_id: str
@@ -80,6 +88,7 @@ class ScheduleCreationOptions:
     def __post_init__(self) -> None:
         _require_text("schedule_id", self.schedule_id)
         _require_text("orchestration_name", self.orchestration_name)
+        _require_instance_id(self.orchestration_instance_id)
         _require_rhythm(self.interval, self.cron, self.time_zone)
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +127,8 @@ class ScheduleUpdateOptions:
     """What to change of a schedule; None leaves a value as it is. See ScheduleCreationOptions.
 
     A cron expression takes the place of an interval, and an interval that of a cron expression with its time zone.
-    Raises ValueError when the interval is too short, or both are given.
+    Raises ValueError when the name is empty, the interval is too short, both are given, or the id of the instances
+    begins with ``@``.
     """
 
     orchestration_name: str | None = None
@@ -132,6 +142,9 @@ class ScheduleUpdateOptions:
     time_zone: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.orchestration_name is not None:
+            _require_text("orchestration_name", self.orchestration_name)
+        _require_instance_id(self.orchestration_instance_id)
         if self.interval is not None:
             _require_rhythm(self.interval, self.cron, self.time_zone)
 

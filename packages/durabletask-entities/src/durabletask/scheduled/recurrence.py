@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from durabletask.scheduled.models import ScheduleConfiguration
 
 _MINUTE = timedelta(minutes=1)
+_LAST = datetime.max.replace(tzinfo=timezone.utc)
 
 
 def next_start(configuration: "ScheduleConfiguration", begin: datetime, after: datetime) -> datetime:
@@ -48,7 +49,15 @@ def _starts(configuration: "ScheduleConfiguration", begin: datetime, first: date
     interval = configuration.interval
     # The number of intervals up to the first of them, rounded up.
     number = -((begin - first) // interval)
-    return (begin + interval * n for n in count(number))
+    return (_later(begin, interval, n) for n in count(number))
+
+
+def _later(begin: datetime, interval: timedelta, times: int) -> datetime:
+    """``begin + interval * times``, or the last moment there is: the start before that one must still happen."""
+    try:
+        return begin + interval * times
+    except OverflowError:
+        return _LAST
 
 
 def _cron_starts(expression: str, time_zone: str | None, first: datetime) -> Iterator[datetime]:

@@ -104,8 +104,9 @@ class Schedule(DurableEntity):
             _logger.debug("Schedule '%s' ignores a run that is void.", self.entity_context.entity_id.key)
             return
         configuration = _configuration(state)
-        # A planned run comes when the task hub's clock says so, even if this machine's is behind.
-        now = _now() if state.next_run_at is None else max(_now(), state.next_run_at)
+        # A planned run comes when the task hub's clock says so, even if this machine's is behind. Nor is it earlier
+        # than the last start, which would otherwise happen again once a change has the next one planned anew.
+        now = max(filter(None, (_now(), state.next_run_at, state.last_run_at)))
         due = state.next_run_at or _first_run(state, configuration, now)
         if due <= now and not _is_over(configuration, due):
             self._start(configuration, due)
