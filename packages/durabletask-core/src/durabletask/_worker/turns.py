@@ -124,8 +124,12 @@ class Turns:
             run.confirm()
             return self._advance(run, instance_id, request, work_item)
         self._runs.drop(instance_id)
-        past = self._code.download_history(request) if request.requiresHistoryStreaming else request.pastEvents
+        past = self._downloaded(request) if request.requiresHistoryStreaming else request.pastEvents
         return self._advance(self._code.open_run(instance_id), instance_id, request, work_item, past)
+
+    def _downloaded(self, request: pb.OrchestratorRequest) -> list[pb.HistoryEvent]:
+        payloads, events = self._payloads, self._code.download_history(request)
+        return events if payloads is None else [payloads.restore(event) for event in events]
 
     def _advance(
         self,

@@ -1,0 +1,87 @@
+"""Large payloads in a history that the worker fetches by itself."""
+
+import json
+from collections.abc import Generator
+from typing import Any
+
+from durabletask import task
+from durabletask.payload import LargePayloadStorageOptions, PayloadStore
+from durabletask.worker import TaskHubGrpcWorker
+from durabletask_proto import orchestrator_service_pb2 as pb
+
+LARGE = "x" * 60
+
+
+class MemoryStore(PayloadStore):
+    def __init__(self) -> None:
+        self.data: dict[str, bytes] = {}
+
+    @property
+    def options(self) -> LargePayloadStorageOptions:
+        return LargePayloadStorageOptions(threshold_bytes=50, max_stored_payload_bytes=5000)
+
+    def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
+        token = f"memory:{len(self.data)}"
+        self.data[token] = data
+        return token
+
+    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
+        return self.upload(data, instance_id=instance_id)
+
+    def download(self, token: str) -> bytes:
+        return self.data[token]
+
+    async def download_async(self, token: str) -> bytes:
+        return self.download(token)
+
+    def is_known_token(self, value: str) -> bool:
+        return value.startswith("memory:")
+
+
+def event(event_id: int = -1, **kind: Any) -> pb.HistoryEvent:
+    built = pb.HistoryEvent(eventId=event_id, **kind)
+    built.timestamp.FromJsonString("2026-01-02T03:04:05Z")
+    return built
+
+
+def lengths(ctx: task.OrchestrationContext, text: str) -> Generator[Any, Any, list[int]]:
+    first: str = yield ctx.call_activity("read")
+    second: str = yield ctx.wait_for_external_event("more")
+    return [len(text), len(first), len(second)]
+
+
+def test_payloads_in_a_streamed_history_come_from_the_store(task_hub: Any) -> None:
+    store = MemoryStore()
+    token = store.upload(json.dumps(LARGE).encode())
+    started = pb.ExecutionStartedEvent(name="lengths", orchestrationInstance=pb.OrchestrationInstance(instanceId="i"))
+    started.input.value = token
+    completed = pb.TaskCompletedEvent(taskScheduledId=1)
+    completed.result.value = token
+    raised = pb.EventRaisedEvent(name="more")
+    raised.input.value = token
+    turn = event(orchestratorStarted=pb.OrchestratorStartedEvent())
+    task_hub.history = [
+        pb.HistoryChunk(
+            events=[
+                turn,
+                event(executionStarted=started),
+                event(1, taskScheduled=pb.TaskScheduledEvent(name="read")),
+            ]
+        ),
+        pb.HistoryChunk(events=[turn, event(taskCompleted=completed)]),
+    ]
+    request = pb.OrchestratorRequest(
+        instanceId="i", newEvents=[turn, event(eventRaised=raised)], requiresHistoryStreaming=True
+    )
+    worker = TaskHubGrpcWorker(host_address=task_hub.address, payload_store=store)
+    worker.add_orchestrator(lengths)
+    worker.start()
+    try:
+        task_hub.stream().send(pb.WorkItem(orchestratorRequest=request, completionToken="t1"))
+        assert task_hub.answer()[0] == "StreamInstanceHistory"
+        response = task_hub.answer()[1]
+    finally:
+        worker.stop(0)
+
+    ended = response.actions[-1].completeOrchestration
+    assert (ended.failureDetails.errorMessage, ended.result.value) == ("", "[60, 60, 60]")
