@@ -14,6 +14,7 @@ from durabletask._worker.ledger import Ledger
 from durabletask._worker.loop import LoopThread
 from durabletask._worker.payloads import Payloads
 from durabletask._worker.permits import Permits
+from durabletask._worker.refused import failed_batch
 from durabletask._worker.threads import ThreadPool
 from durabletask._worker.warm_states import WarmStates
 from durabletask.features import WorkItemHost
@@ -157,7 +158,11 @@ class Batches:
             self._code.trace(work_item, response)
         state = response.entityState.value if response.HasField("entityState") else None
         if self._payloads is not None:
-            self._payloads.store(response, entity_id)
+            try:
+                self._payloads.store(response, entity_id)
+            except ValueError as error:
+                # Given back, the batch would run again and end the same way.
+                return failed_batch(error, token=item.token)
         if self.keep_warm and state is not None and item.token:
             # Before it is sent: the next batch may come as soon as it is.
             self._states.keep(entity_id, item.token, state)

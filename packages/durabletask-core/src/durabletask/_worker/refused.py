@@ -54,6 +54,11 @@ def failed_turn(error: BaseException, *, instance_id: str, token: str) -> pb.Orc
     return pb.OrchestratorResponse(instanceId=instance_id, actions=[action], completionToken=token)
 
 
+def failed_batch(error: BaseException, *, token: str) -> pb.EntityBatchResult:
+    """The failure of a batch of entity operations whose state and results cannot be kept."""
+    return pb.EntityBatchResult(failureDetails=_details(error), completionToken=token)
+
+
 def _details(error: BaseException) -> pb.TaskFailureDetails:
     details = failure_of(error)
     # Trying again with the same data would end the same way.
@@ -68,9 +73,7 @@ _SUBSTITUTES: dict[type[Message], Callable[[Any, BaseException], Message]] = {
     pb.OrchestratorResponse: lambda response, error: failed_turn(
         error, instance_id=response.instanceId, token=response.completionToken
     ),
-    pb.EntityBatchResult: lambda response, error: pb.EntityBatchResult(
-        failureDetails=_details(error), completionToken=response.completionToken
-    ),
+    pb.EntityBatchResult: lambda response, error: failed_batch(error, token=response.completionToken),
 }
 _SUBJECTS: dict[type[Message], str] = {
     pb.ActivityResponse: "the result of the activity",
