@@ -595,3 +595,20 @@ def test_a_threshold_of_zero_keeps_the_channel(invoke: Invoke, hub: RecordingHub
     )
     assert len(hub.received) == 6
     assert len({received.peer for received in hub.received}) == 1
+
+
+class StatusOnlyError(grpc.RpcError):
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+
+class Refusing(grpc.UnaryUnaryClientInterceptor):
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        raise StatusOnlyError("no token yet")
+
+
+def test_an_interceptors_error_that_has_a_status_only_is_raised_as_it_is(hub: RecordingHub) -> None:
+    silent = logging.Logger("silent", logging.CRITICAL)
+    with TaskHubGrpcClient(host_address=hub.address, interceptors=[Refusing()], logger=silent) as client:
+        with pytest.raises(StatusOnlyError, match="no token yet"):
+            client.get_orchestration_state("i")

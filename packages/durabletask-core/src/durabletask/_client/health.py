@@ -18,6 +18,12 @@ def status_code(error: grpc.RpcError) -> grpc.StatusCode | None:
     return status
 
 
+def _details(error: grpc.RpcError) -> str:
+    """What a failed call says of itself; an error raised by an interceptor may have a status only."""
+    details = getattr(error, "details", None)
+    return str(details() if callable(details) else error)
+
+
 class ConnectionHealth:
     """Decides when a channel has failed so often that it is to be replaced.
 
@@ -85,7 +91,7 @@ class ConnectionHealth:
 
     def _report_outage(self, call: Call[object], error: grpc.RpcError) -> None:
         advice = (
-            f"{call.rpc} did not reach a task hub at {self._address} ({error.details()}). Check that the scheduler "
+            f"{call.rpc} did not reach a task hub at {self._address} ({_details(error)}). Check that the scheduler "
             "runs there and that host_address names it, with https:// or http:// as it expects."
         )
         add_note = getattr(error, "add_note", None)
