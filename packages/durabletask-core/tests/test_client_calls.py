@@ -609,6 +609,6 @@ class Refusing(grpc.UnaryUnaryClientInterceptor):
 
 def test_an_interceptors_error_that_has_a_status_only_is_raised_as_it_is(hub: RecordingHub) -> None:
     silent = logging.Logger("silent", logging.CRITICAL)
-    with TaskHubGrpcClient(host_address=hub.address, interceptors=[Refusing()], logger=silent) as client:
-        with pytest.raises(StatusOnlyError, match="no token yet"):
-            client.get_orchestration_state("i")
+    client = TaskHubGrpcClient(host_address=hub.address, interceptors=[Refusing()], logger=silent)
+    with client, pytest.raises(StatusOnlyError, match="no token yet"):
+        client.get_orchestration_state("i")

@@ -85,3 +85,26 @@ def test_payloads_in_a_streamed_history_come_from_the_store(task_hub: Any) -> No
 
     ended = response.actions[-1].completeOrchestration
     assert (ended.failureDetails.errorMessage, ended.result.value) == ("", "[60, 60, 60]")
+
+
+def test_an_event_above_the_receivers_limit_fails_the_orchestration(task_hub: Any) -> None:
+    """Lessons 44 and 45: against a real receiver with the default limit of 4 MiB."""
+    scheduled = pb.TaskScheduledEvent(name="read")
+    scheduled.input.value = "x" * 5_000_000
+    task_hub.history = [pb.HistoryChunk(events=[event(1, taskScheduled=scheduled)])]
+    request = pb.OrchestratorRequest(instanceId="i", requiresHistoryStreaming=True)
+    worker = TaskHubGrpcWorker(host_address=task_hub.address)
+    worker.add_orchestrator(lengths)
+    worker.start()
+    try:
+        task_hub.stream().send(pb.WorkItem(orchestratorRequest=request, completionToken="t1"))
+        assert task_hub.answer()[0] == "StreamInstanceHistory"
+        rpc, response = task_hub.answer()
+    finally:
+        worker.stop(0)
+
+    assert (rpc, response.completionToken) == ("CompleteOrchestratorTask", "t1")
+    ended = response.actions[-1].completeOrchestration
+    assert ended.orchestrationStatus == pb.ORCHESTRATION_STATUS_FAILED
+    assert ended.failureDetails.errorType == "durabletask.worker.PayloadTooLargeError"
+    assert "max_receive_message_length" in ended.failureDetails.errorMessage

@@ -13,7 +13,8 @@ _NOT_FROM_CODE = -1
 
 
 class PayloadTooLargeError(ValueError):
-    """A result, or what an orchestration schedules, is larger than the task hub accepts."""
+    """A result, or what an orchestration schedules, is larger than the task hub accepts; or its history holds
+    something larger than the worker accepts."""
 
 
 PayloadTooLargeError.__module__ = "durabletask.worker"
@@ -34,6 +35,15 @@ def too_large(response: Message, refusal: Refusal) -> Message | None:
         "payload_store."
     )
     return substitute(response, error)
+
+
+def history_too_large(refusal: Refusal) -> PayloadTooLargeError:
+    """The failure of an orchestration with a past that this worker cannot receive, in whatever parts it is sent."""
+    return PayloadTooLargeError(
+        f"the history holds an event that is larger than one message may be ({refusal.details}). Raise "
+        "GrpcChannelOptions.max_receive_message_length of the workers, pass a reference to the data instead, or give "
+        "client and worker a payload_store."
+    )
 
 
 def failed_activity(error: BaseException, *, instance_id: str, task_id: int, token: str) -> pb.ActivityResponse:

@@ -21,13 +21,14 @@ from durabletask._worker.loop import LoopThread
 from durabletask._worker.options import ConcurrencyOptions
 from durabletask._worker.payloads import Payloads
 from durabletask._worker.processes import ProcessPool
+from durabletask._worker.refused import history_too_large
 from durabletask._worker.threads import ThreadPool
 from durabletask._worker.turns import Run, TurnCode, Turns
 from durabletask._worker.warm import WarmRuns
 from durabletask._worker.watchdog import TurnWatchdog
 from durabletask.payload import PayloadStore
 from durabletask.transport.alarm import AlarmClock
-from durabletask.transport.completions import Delivery, Outbox, RetryDelays
+from durabletask.transport.completions import Delivery, Outbox, Refusal, RetryDelays, is_too_large
 from durabletask.transport.connection import CALL_DEADLINE, Connection
 from durabletask.transport.frames import AnswerFrames
 from durabletask.transport.lane import Lane
@@ -297,4 +298,10 @@ class Session:
             ),
             timeout=CALL_DEADLINE,
         )
-        return [event for chunk in chunks for event in chunk.events]
+        try:
+            return [event for chunk in chunks for event in chunk.events]
+        except grpc.RpcError as error:
+            refusal = Refusal.of(error)
+            if not is_too_large(refusal):
+                raise
+            raise history_too_large(refusal) from error

@@ -11,7 +11,7 @@ from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask._worker.items import ORCHESTRATION, Item
 from durabletask._worker.ledger import Ledger
 from durabletask._worker.payloads import Payloads
-from durabletask._worker.refused import failed_turn
+from durabletask._worker.refused import PayloadTooLargeError, failed_turn
 from durabletask._worker.warm import WarmRuns
 from durabletask._worker.watchdog import TurnWatchdog
 
@@ -124,7 +124,11 @@ class Turns:
             run.confirm()
             return self._advance(run, instance_id, request, work_item)
         self._runs.drop(instance_id)
-        past = self._downloaded(request) if request.requiresHistoryStreaming else request.pastEvents
+        try:
+            past = self._downloaded(request) if request.requiresHistoryStreaming else request.pastEvents
+        except PayloadTooLargeError as error:
+            # No later try of this worker would do better.
+            return failed_turn(error, instance_id=instance_id, token=work_item.completionToken)
         return self._advance(self._code.open_run(instance_id), instance_id, request, work_item, past)
 
     def _downloaded(self, request: pb.OrchestratorRequest) -> list[pb.HistoryEvent]:

@@ -52,6 +52,13 @@ class Refusal:
     code: grpc.StatusCode
     details: str
 
+    @classmethod
+    def of(cls, error: grpc.RpcError) -> "Refusal":
+        """What a call was ended with; UNKNOWN if the error is not a call's, but an interceptor's own."""
+        if not isinstance(error, grpc.Call):
+            return cls(grpc.StatusCode.UNKNOWN, str(error))
+        return cls(error.code() or grpc.StatusCode.UNKNOWN, error.details() or "")
+
     def __str__(self) -> str:
         return f"{self.code.name}: {self.details}" if self.details else self.code.name
 
