@@ -40,6 +40,20 @@ with worker:
     worker.start()
     threading.Event().wait()
 """
+INTERRUPTED_WITH_A_LOCK = """
+from durabletask.transport.stream import WorkItemStream
+
+def close(self, *, before=[]):
+    if before:
+        threading.Event().wait()
+    before.append(self)
+    raise KeyboardInterrupt
+
+WorkItemStream.close = close
+worker.start()
+print("running", flush=True)
+worker.stop()
+"""
 CAUGHT = """
 try:
     worker.run()
@@ -116,3 +130,9 @@ def test_an_interrupted_stop_leaves_no_thread_of_the_worker_and_a_worker_that_is
     output, errors = process.communicate(timeout=2 * PATIENCE)
     assert output == "0 left\n", errors
     assert process.returncode == 0
+
+
+def test_an_interrupted_stop_ends_the_process_although_what_was_interrupted_holds_a_lock(start: Started) -> None:
+    """As when the interrupt comes while gRPC, or the standard library, leaves a condition."""
+    _, errors = start(INTERRUPTED_WITH_A_LOCK).communicate(timeout=PATIENCE)
+    assert errors.rstrip().endswith("KeyboardInterrupt")

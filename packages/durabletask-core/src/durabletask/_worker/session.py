@@ -193,13 +193,17 @@ class Session:
             self._release()
             self._processes.close()
         except BaseException:
-            # First, because its thread alone would keep the interpreter up.
-            self._clock.stop()
-            self._processes.kill()
-            self._stream.close()
-            self._stream.cut()
-            self._release()
+            # Not on this thread: what was interrupted may hold a lock, of ours or of gRPC's, that nobody releases now.
+            threading.Thread(target=self._let_go, name="DurableTaskEnd", daemon=True).start()
             raise
+
+    def _let_go(self) -> None:
+        # First what alone would keep the interpreter up: the processes, and the thread of the clock.
+        self._processes.kill()
+        self._clock.stop()
+        self._stream.close()
+        self._stream.cut()
+        self._release()
 
     def _wind_up(self, deadline: float) -> None:
         self._stream.close()
