@@ -5,37 +5,11 @@ from collections.abc import Generator
 from typing import Any
 
 from durabletask import task
-from durabletask.payload import LargePayloadStorageOptions, PayloadStore
 from durabletask.worker import TaskHubGrpcWorker
 from durabletask_proto import orchestrator_service_pb2 as pb
+from memory_store import MemoryStore
 
 LARGE = "x" * 60
-
-
-class MemoryStore(PayloadStore):
-    def __init__(self) -> None:
-        self.data: dict[str, bytes] = {}
-
-    @property
-    def options(self) -> LargePayloadStorageOptions:
-        return LargePayloadStorageOptions(threshold_bytes=50, max_stored_payload_bytes=5000)
-
-    def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
-        token = f"memory:{len(self.data)}"
-        self.data[token] = data
-        return token
-
-    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
-        return self.upload(data, instance_id=instance_id)
-
-    def download(self, token: str) -> bytes:
-        return self.data[token]
-
-    async def download_async(self, token: str) -> bytes:
-        return self.download(token)
-
-    def is_known_token(self, value: str) -> bool:
-        return value.startswith("memory:")
 
 
 def event(event_id: int = -1, **kind: Any) -> pb.HistoryEvent:
@@ -51,7 +25,7 @@ def lengths(ctx: task.OrchestrationContext, text: str) -> Generator[Any, Any, li
 
 
 def test_payloads_in_a_streamed_history_come_from_the_store(task_hub: Any) -> None:
-    store = MemoryStore()
+    store = MemoryStore(50, 5000)
     token = store.upload(json.dumps(LARGE).encode())
     started = pb.ExecutionStartedEvent(name="lengths", orchestrationInstance=pb.OrchestrationInstance(instanceId="i"))
     started.input.value = token

@@ -13,7 +13,6 @@ from typing import Any
 import grpc
 import pytest
 from durabletask import task
-from durabletask.payload import LargePayloadStorageOptions, PayloadStore
 from durabletask.worker import (
     ActivityWorkItemFilter,
     ConcurrencyOptions,
@@ -27,6 +26,7 @@ from durabletask.worker import (
 )
 from durabletask_proto import orchestrator_service_pb2 as pb
 from durabletask_proto import warm
+from memory_store import MemoryStore
 
 PATIENCE = 10.0
 
@@ -302,32 +302,6 @@ def test_what_a_turn_did_is_logged_for_those_who_debug(task_hub: Any, level: int
     assert any("orchestrator 'two_steps'" in text for text in told) is tells
 
 
-class MemoryStore(PayloadStore):
-    def __init__(self) -> None:
-        self.data: dict[str, bytes] = {}
-
-    @property
-    def options(self) -> LargePayloadStorageOptions:
-        return LargePayloadStorageOptions(threshold_bytes=50, max_stored_payload_bytes=500)
-
-    def upload(self, data: bytes, *, instance_id: str | None = None) -> str:
-        token = f"memory:{len(self.data)}"
-        self.data[token] = data
-        return token
-
-    async def upload_async(self, data: bytes, *, instance_id: str | None = None) -> str:
-        return self.upload(data, instance_id=instance_id)
-
-    def download(self, token: str) -> bytes:
-        return self.data[token]
-
-    async def download_async(self, token: str) -> bytes:
-        return self.download(token)
-
-    def is_known_token(self, value: str) -> bool:
-        return value.startswith("memory:")
-
-
 @pytest.mark.parametrize("name", ["repeat", "repeat_async"])
 def test_large_payloads_go_through_the_store(
     task_hub: Any, new_worker: Callable[..., TaskHubGrpcWorker], name: str
@@ -338,7 +312,7 @@ def test_large_payloads_go_through_the_store(
     async def repeat_async(ctx: Any, text: str) -> str:
         return text * 2
 
-    store = MemoryStore()
+    store = MemoryStore(50, 500)
     token = store.upload(json.dumps("x" * 60).encode())
     worker = new_worker(payload_store=store)
     worker.add_activity(repeat)
@@ -360,7 +334,7 @@ def test_a_result_above_the_stores_maximum_fails_the_activity(
     def large(ctx: Any, _: Any) -> str:
         return "x" * 1000
 
-    worker = new_worker(payload_store=MemoryStore())
+    worker = new_worker(payload_store=MemoryStore(50, 500))
     worker.add_activity(large)
     worker.add_orchestrator(large, name="large_orchestration")
     worker.start()
